@@ -1,0 +1,59 @@
+# make demo and make test need Python >= 3.11 and make, and nothing else: they create .venv themselves, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint types imports tests smoke bench proof docs clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## Train three small nets and see neurons die
+	$(BIN)/deadneuron demo
+
+test: lint types imports tests smoke ## Everything that CI checks
+
+lint: $(VENV)/.dev ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Types
+	$(BIN)/mypy deadneuron cli
+
+imports: $(VENV)/.dev ## The order of rooms
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.dev ## The tests
+	$(BIN)/python -m pytest -n 2
+
+smoke: $(VENV)/.dev ## Build the wheel and use it in a fresh environment
+	.ci/smoke $(BIN)/python
+
+bench: $(VENV)/.dev ## What watching costs, beside an unwatched loop (about 10 minutes)
+	$(BIN)/python benchmarks/overhead.py --write
+
+proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
+	$(BIN)/python benchmarks/proof.py
+
+docs: demo $(VENV)/.dev ## Write the generated parts of README.md and docs/
+	$(BIN)/python -m deadneuron.report.as_json > docs/diagnosis.schema.json
+	$(BIN)/python benchmarks/readme.py
+
+clean: ## Remove what the other targets made, .venv too
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deadneuron needs Python 3.11 or later; say make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing deadneuron and torch into $(VENV), once"
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing deadneuron, torch and the development tools into $(VENV), once"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

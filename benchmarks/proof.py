@@ -1,0 +1,192 @@
+"""Long proofs: more seeds, kills and broken files than a test suite has time for. Writes docs/proof/<date>-*.md.
+
+python benchmarks/proof.py [seeds kills fuzz]      (all: about 10 minutes on two cores)
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+import deadneuron
+from deadneuron.errors import DeadneuronError
+from deadneuron.experiments.demo import demo_config, run_demo
+from deadneuron.report.text import render_text
+from deadneuron.store.reader import read_folder
+
+OUT = Path(__file__).parents[1] / "docs" / "proof"
+
+
+def seeds(work: Path) -> str:
+    """The demo over ten seeds: the monitor's verdict beside a measurement on the whole training set."""
+    config = demo_config()
+    rows = []
+    for seed in track(range(10), "seeds"):
+        config["training"]["seed"] = seed
+        for outcome in run_demo(work / str(seed), config, lambda name, step: None):
+            verdicts = outcome.diagnosis.verdicts
+            dead = " / ".join(f"{(v.dead or 0) / (v.units or 1):.1%}" for v in verdicts)
+            never = " / ".join(f"{share:.1%}" for share in outcome.never)
+            cells = (
+                outcome.name,
+                seed,
+                outcome.diagnosis.status,
+                dead,
+                never,
+                verdicts[0].since,
+                f"{outcome.accuracy:.3f}",
+            )
+            rows.append(cells)
+    rows.sort(key=lambda cells: cells[:2])
+    head = "| net | seed | status | dead for the monitor, layers 1 / 2 / 3 | positive on no training image | "
+    head += "median death, layer 1 | test accuracy |"
+    return "\n".join(
+        [head, "|---|---|---|---|---|---|---|", *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+    )
+
+
+CHILD = """
+import sys, time, torch, deadneuron
+from torch import nn
+from deadneuron.profiles import load_profile
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Linear(7, 13), nn.ReLU(), nn.Linear(13, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+deadneuron.watch(model, optimizer, run=sys.argv[1], profile=sys.argv[2])
+step = 0
+while True:
+    optimizer.zero_grad()
+    model(torch.randn(11, 7)).square().mean().backward()
+    optimizer.step()
+    print(step, time.time(), flush=True)
+    step += 1
+    time.sleep(0.001)
+"""
+
+
+def kills(work: Path) -> str:
+    """A training killed with SIGKILL at random moments: how much of it is lost."""
+    flush = 0.2
+    profile = work / "kills.toml"
+    profile.write_text(f"[sampling]\nflush_seconds = {flush}\n")
+    lost_seconds, lost_steps, unreadable = [], [], 0
+    chance = random.Random(0)
+    for number in track(range(40), "kills"):
+        run, log = work / f"killed{number}", work / f"log{number}"
+        with log.open("w") as out:
+            child = subprocess.Popen([sys.executable, "-c", CHILD, str(run), str(profile)], stdout=out)
+            time.sleep(4 + 3 * chance.random())
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        lines = [line.split() for line in log.read_text().splitlines() if line.count(" ") == 1]
+        times = {int(step): float(at) for step, at in lines}
+        try:
+            stored = read_folder(run)
+            render_text(deadneuron.diagnose(deadneuron.read_run(run)))
+        except DeadneuronError:
+            unreadable += 1
+            continue
+        last = max((window.last_step for window in stored.windows), default=-1)
+        lost_steps.append(max(times) - last)
+        lost_seconds.append(times[max(times)] - times.get(last, min(times.values())))
+    return (
+        f"40 trainings of about 4-7 s, killed with SIGKILL; flush every {flush} s.\n\n"
+        f"| | |\n|---|---|\n| runs that could not be read or reported | {unreadable} |\n"
+        f"| seconds of training lost, median | {sorted(lost_seconds)[len(lost_seconds) // 2]:.2f} |\n"
+        f"| seconds of training lost, most | {max(lost_seconds):.2f} |\n"
+        f"| steps lost, most | {max(lost_steps)} |"
+    )
+
+
+def fuzz(work: Path) -> str:
+    """Run folders with bytes flipped, cut, doubled or filled with noise: a Gap or one clear line, never a crash."""
+    model = torch.nn.Sequential(torch.nn.Linear(7, 13), torch.nn.PReLU(), torch.nn.Linear(13, 11), torch.nn.GELU())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with deadneuron.watch(model, optimizer, run=work / "sound") as monitor:
+        for step in range(170):
+            optimizer.zero_grad()
+            model(torch.randn(5, 7)).square().mean().backward()
+            optimizer.step()
+            if step % 60 == 59:
+                monitor.diagnose()  # flushes, so that there are several parts
+    chance = random.Random(0)
+    refused: dict[str, int] = {}
+    survived = crashed = 0
+    crashes: list[str] = []
+    for _ in track(range(5000), "fuzz"):
+        broken = work / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(work / "sound", broken)
+        victims = [path for path in broken.rglob("*") if path.is_file()]
+        victim = chance.choice(victims)
+        victim.write_bytes(_mutate(victim.read_bytes(), chance))
+        try:
+            render_text(deadneuron.diagnose(deadneuron.read_run(broken)))
+            survived += 1
+        except DeadneuronError as error:
+            refused[error.code] = refused.get(error.code, 0) + 1
+        except Exception as error:
+            crashed += 1
+            crashes.append(f"{type(error).__name__}: {error} ({victim.name})")
+    lines = ["5,000 run folders, each with one file mutated.", "", "| outcome | folders |", "|---|---|"]
+    lines.append(f"| reported (what could not be read is a gap) | {survived} |")
+    lines += [f"| refused with one line, `{code}` | {count} |" for code, count in sorted(refused.items())]
+    lines.append(f"| crashed | {crashed} |")
+    return "\n".join(lines + [f"- {crash}" for crash in sorted(set(crashes))[:20]])
+
+
+def _mutate(data: bytes, chance: random.Random) -> bytes:
+    raw = bytearray(data)
+    kind = chance.randrange(5)
+    if kind == 0:  # bits
+        for _ in range(chance.randint(1, 20)):
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+    elif kind == 1:  # cut
+        del raw[chance.randrange(len(raw)) :]
+    elif kind == 2:  # a block of noise
+        start = chance.randrange(len(raw))
+        raw[start : start + 64] = chance.randbytes(64)
+    elif kind == 3:  # a block twice
+        start = chance.randrange(len(raw))
+        raw[start:start] = raw[start : start + 100]
+    else:  # digits of the JSON, or bytes that look like them
+        for index, byte in enumerate(raw):
+            if 48 <= byte <= 57 and chance.random() < 0.05:
+                raw[index] = chance.choice(b"0123456789-e.")
+    return bytes(raw)
+
+
+PROOFS: dict[str, Callable[[Path], str]] = {"seeds": seeds, "kills": kills, "fuzz": fuzz}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("proofs", nargs="*", default=list(PROOFS), help=", ".join(PROOFS))
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name in parser.parse_args().proofs:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            body = PROOFS[name](Path(folder))
+            took = time.monotonic() - began
+        title = (PROOFS[name].__doc__ or name).strip()
+        made = f"`python benchmarks/proof.py {name}`, {took:.0f} s, torch {torch.__version__}, {platform.machine()}"
+        path = OUT / f"{date.today()}-{name}.md"
+        path.write_text(f"# {title}\n\n{made}\n\n{body}\n", "utf-8")
+        print(f"{path}\n{body}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The command line: one file a verb. Each parses, calls one function of the library, prints, and sets the exit code.
+
+0 healthy or nothing at the asked level · 1 a finding at or above --fail-on · 2 wrong usage or unreadable data.
+The report goes to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deadneuron import __version__
+from deadneuron.errors import DeadneuronError
+
+from .demo import demo
+from .report import report
+
+app = typer.Typer(
+    name="deadneuron",
+    help="Are my neurons dead, since when, and was it the learning rate? Training diagnostics for PyTorch.",
+    epilog="Start with: deadneuron demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(report)
+app.command()(demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"deadneuron {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> int:
+    """Entry point: errors of this package are one line on stderr and exit code 2."""
+    try:
+        app()
+    except DeadneuronError as error:
+        print(f"deadneuron: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("deadneuron: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # … | head
+        sys.stderr.close()
+        return 0
+    return 0

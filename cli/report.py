@@ -1,0 +1,65 @@
+"""deadneuron report: judge a run folder."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    text = "text"
+    json = "json"
+
+
+class FailOn(StrEnum):
+    """The level of a finding that makes the command fail."""
+
+    warning = "warning"
+    severe = "severe"
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, finished or still growing.", show_default=False)],
+    format: Annotated[Format, typer.Option("--format", help="text for people, json for programs.")] = Format.text,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(help="Exit with 1 if a finding has this level or a graver one.", show_default="never"),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge by this profile: default, strict, or a TOML file.",
+            show_default="the one it was recorded with",
+        ),
+    ] = None,
+) -> None:
+    """Which layers are stuck, how many units are dead, since which step, at which learning rate.
+
+    Every count stands beside its sample count n: a unit that was silent on n examples may still fire on up to 3/n of
+    them. What was not seen is called unknown, never healthy.
+
+    Exit code 0, or 1 with --fail-on if there is such a finding, or 2 if RUN cannot be read.
+    """
+    # Inside, so that --help does not wait for pandas.
+    from rich.console import Console
+
+    from deadneuron.analysis.diagnosis import diagnose, fails
+    from deadneuron.frames import read_run
+    from deadneuron.report.as_json import render_json
+    from deadneuron.report.text import render_text
+
+    diagnosis = diagnose(read_run(run), profile)
+    if format is Format.json:
+        print(render_json(diagnosis))
+    else:
+        console = Console()
+        width = console.width if console.is_terminal else 120
+        sys.stdout.write(render_text(diagnosis, width=width, color=console.is_terminal and not console.no_color))
+    if fail_on is not None and fails(diagnosis, fail_on.value):
+        raise typer.Exit(1)

@@ -1,0 +1,61 @@
+"""deadneuron: are my neurons dead, since when, and was it the learning rate?
+
+>>> import deadneuron  # imports neither torch nor pandas; names are looked up at first use
+>>> "watch" in dir(deadneuron)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deadneuron.analysis.diagnosis import diagnose
+    from deadneuron.errors import DeadneuronError
+    from deadneuron.frames import Run, read_run
+    from deadneuron.monitor import Monitor, watch
+    from deadneuron.profiles import load_profile
+    from deadneuron.records import Diagnosis, Finding, Gap, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DeadneuronError",
+    "Diagnosis",
+    "Finding",
+    "Gap",
+    "Monitor",
+    "Run",
+    "Verdict",
+    "diagnose",
+    "load_profile",
+    "read_run",
+    "watch",
+]
+
+_ROOMS = {
+    "DeadneuronError": "deadneuron.errors",
+    "Diagnosis": "deadneuron.records",
+    "Finding": "deadneuron.records",
+    "Gap": "deadneuron.records",
+    "Monitor": "deadneuron.monitor",
+    "Run": "deadneuron.frames",
+    "Verdict": "deadneuron.records",
+    "diagnose": "deadneuron.analysis.diagnosis",
+    "load_profile": "deadneuron.profiles",
+    "read_run": "deadneuron.frames",
+    "watch": "deadneuron.monitor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'deadneuron' has no attribute {name!r}")
+    value = getattr(import_module(_ROOMS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,1 @@
+"""Above the waist: pure functions from a recorded run to a `Diagnosis`. No torch."""

@@ -1,0 +1,1 @@
+"""Trainings that are run to measure something."""

@@ -1,0 +1,1 @@
+"""Below the waist: what touches a running model. torch, and no pandas."""

@@ -1,0 +1,112 @@
+"""Which module's forward is running now, and how many examples it was given.
+
+A shared `nn.ReLU` is one object with one registered name; whose ReLU it is can be told only while its user runs. So a
+pre-hook and an `always_call` forward hook on every module that contains an activation keep a stack of running modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
+
+from deadneuron.measure.inert import InertWhenCopied
+
+_is_tracing: Callable[[], bool] = torch._C._is_tracing
+
+
+class CallStack:
+    """The stack of running containers of one watched model."""
+
+    def __init__(self, on_enter: Callable[[], None], batch_axis: int) -> None:
+        self.on_enter = on_enter  # called when an outermost container enters
+        self.batch_axis = batch_axis
+        self.running: list[nn.Module] = []
+        self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
+        self.calls: dict[int, int] = {}  # calls of each activation module since the outermost container entered
+
+    def attach(self, containers: Iterable[nn.Module]) -> list[RemovableHandle]:
+        """Hook the containers; the handles are the caller's to remove."""
+        handles: list[RemovableHandle] = []
+        for module in containers:
+            # First of all pre-hooks and last of all hooks: what the user's own hooks call counts as inside.
+            handles.append(module.register_forward_pre_hook(_Enter(self), with_kwargs=True, prepend=True))
+            handles.append(module.register_forward_hook(_Leave(self), always_call=True))
+        return handles
+
+    def caller(self) -> nn.Module | None:
+        """The innermost container that is running, or None outside of all."""
+        return self.running[-1] if self.running else None
+
+    def next_call(self, module: nn.Module) -> int:
+        """How often this module was called before, since the outermost container entered."""
+        key = id(module)
+        count = self.calls.get(key, 0)
+        self.calls[key] = count + 1
+        return count
+
+    def reset(self) -> None:
+        """Forget what runs. Called at each step: a KeyboardInterrupt inside forward skips even `always_call` hooks."""
+        self.running.clear()
+        self.calls.clear()
+        self.examples = None
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if not self.running:
+            self.calls.clear()
+            try:
+                self.examples = count_examples((args, kwargs), self.batch_axis)
+            except Exception:  # inputs of any kind pass through here; a nested tensor refuses to tell its shape
+                self.examples = None
+            self.on_enter()
+        self.running.append(module)
+
+    def leave(self, module: nn.Module) -> None:
+        # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
+        # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.
+        while self.running:
+            if self.running.pop() is module:
+                return
+
+
+def being_traced() -> bool:
+    """Whether this forward is compiled, exported or traced: what a hook did now would become part of the program."""
+    return torch.compiler.is_compiling() or _is_tracing()
+
+
+class _Enter(InertWhenCopied):
+    def __init__(self, stack: CallStack) -> None:
+        self.stack = stack
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not being_traced():
+            self.stack.enter(module, args, kwargs)
+
+
+class _Leave(InertWhenCopied):
+    def __init__(self, stack: CallStack) -> None:
+        self.stack = stack
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not being_traced():
+            self.stack.leave(module)
+
+
+def count_examples(inputs: Any, batch_axis: int) -> int | None:
+    """Number of independent examples in a model's inputs: the size of the first tensor's batch axis, depth first."""
+    if isinstance(inputs, PackedSequence):
+        return int(inputs.batch_sizes[0])  # always on the host: no sync
+    if isinstance(inputs, Tensor):
+        return int(inputs.shape[batch_axis]) if -inputs.dim() <= batch_axis < inputs.dim() else None
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, (tuple, list)):
+        for item in inputs:
+            found = count_examples(item, batch_axis)
+            if found is not None:
+                return found
+    return None

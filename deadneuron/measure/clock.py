@@ -1,0 +1,245 @@
+"""Steps and learning rates: what every parameter group used in the very step that used it.
+
+The rate is read in the optimizer's step *pre*-hook: after the step a scheduler may have moved on. With several
+optimizers a step lasts until one of them steps again, so that an alternating pair (a GAN, Muon beside AdamW) counts
+one step a round.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from deadneuron.errors import UsageError
+from deadneuron.records import Tick
+
+Number = float | Tensor | None  # a tensor stays on its device until the tick is written, off the training thread
+
+
+@dataclass(slots=True)
+class LiveTick:
+    """A tick that may still gain a loss or a second optimizer's rates."""
+
+    step: int
+    rates: list[Number]  # of every group that is known so far
+    time: float = field(default_factory=time.time)
+    skipped: dict[int, bool | Tensor] = field(default_factory=dict)  # by optimizer, of those that took part
+    owners: list[int] = field(default_factory=list)  # the optimizer of each rate
+    loss: Number = None
+    grad_norm: Number = None
+
+    def finished(self) -> Tick:
+        """As a record; this waits for the device where a value is a tensor.
+
+        The step was skipped if every optimizer skipped it; where some did, their rates are NaN.
+        """
+        skipped = {index for index, flag in self.skipped.items() if bool(flag)}
+        everyone = bool(skipped) and len(skipped) == len(self.skipped)
+        idle = set() if everyone else skipped
+        owners = self.owners or [-1] * len(self.rates)
+        return Tick(
+            step=self.step,
+            time=self.time,
+            rates=tuple(
+                math.nan if owner in idle else _number(rate, math.nan)
+                for rate, owner in zip(self.rates, owners, strict=True)
+            ),
+            skipped=everyone,
+            loss=None if self.loss is None else _number(self.loss, math.nan),
+            grad_norm=None if self.grad_norm is None else _number(self.grad_norm, math.nan),
+        )
+
+
+class Clock:
+    """Counts steps.
+
+    `on_step(step, complete)` is called when all passes of a step have run, `on_tick` when the step is over.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Any],
+        on_step: Callable[[int, bool], None],
+        on_tick: Callable[[LiveTick], None],
+        fail: Callable[[str, str], None],
+    ) -> None:
+        self.optimizers = [steppable(optimizer) for optimizer in optimizers]
+        self.groups = list_groups(self.optimizers)
+        self.on_step, self.on_tick, self.fail = on_step, on_tick, fail
+        self.current: LiveTick | None = None
+        self.stepped: set[int] = set()  # optimizers that took part in the current step
+        self.calls = [0] * len(self.optimizers)  # of each optimizer's step, skipped ones left out
+        self.inside = False  # a step with a closure is running: its passes belong to it
+        self.upcoming: dict[str, Number] = {}  # logged before the step it belongs to
+        self._handles: list[Any] = []
+        for index, optimizer in enumerate(self.optimizers):
+            self._handles.append(optimizer.register_step_pre_hook(_StepHook(self, self._before, index)))
+            self._handles.append(optimizer.register_step_post_hook(_StepHook(self, self._after, index)))
+
+    @property
+    def step(self) -> int:
+        """Number of the last step, -1 before the first."""
+        return self.current.step if self.current else -1
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.finish()
+        self.optimizers.clear()
+
+    def finish(self) -> None:
+        """Hand out the tick that is still open."""
+        if self.current is not None:
+            self.on_tick(self.current)
+            self.current = LiveTick(self.current.step, [])
+            self.stepped.clear()
+
+    def manual(self, rates: Sequence[Number]) -> None:
+        """A step of a loop that has no torch optimizer."""
+        self._advance()
+        assert self.current is not None
+        self.current.rates = [_keep(rate) for rate in rates]
+        self.on_step(self.step, True)
+
+    def skip(self, index: int) -> None:
+        """A step that GradScaler did not let its optimizer take."""
+        try:
+            self._begin(index)
+            assert self.current is not None
+            self.current.skipped[index] = True
+            self._complete()
+        except Exception as error:
+            self.fail("clock", f"{type(error).__name__} while noting a skipped step: {error}")
+
+    def log(self, values: dict[str, Number], *, passes_since: bool) -> None:
+        """Note values with the step they belong to: the coming one if a pass has run since the last step."""
+        kept = {name: _keep(value) for name, value in values.items() if value is not None}
+        if self.current is None or (passes_since and not self.inside):
+            self.upcoming.update(kept)
+        else:
+            _note(self.current, kept)
+
+    def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.calls[index] += 1
+        self._begin(index)
+        self.inside = _closure(args, kwargs) is not None
+        if not self.inside:
+            self._complete()
+
+    def _after(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.inside:
+            self.inside = False
+            self._complete()
+
+    def _begin(self, index: int) -> None:
+        if self.current is None or index in self.stepped or not self.stepped:
+            self._advance()
+        assert self.current is not None
+        self.stepped.add(index)
+        optimizer, tick = self.optimizers[index], self.current
+        self._add_new_groups(index)
+        tick.rates += [math.nan] * (len(self.groups) - len(tick.rates))
+        tick.owners = [owner for owner, _ in self.groups]
+        for place, (owner, group) in enumerate(self.groups):
+            if owner == index and group < len(optimizer.param_groups):
+                tick.rates[place] = _keep(optimizer.param_groups[group].get("lr"))
+        found = getattr(optimizer, "found_inf", None)  # set by GradScaler around a fused step
+        tick.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
+
+    def _add_new_groups(self, index: int) -> None:
+        """Groups of `add_param_group` come last, so that the places of the others stay."""
+        known = sum(owner == index for owner, _ in self.groups)
+        self.groups += [(index, group) for group in range(known, len(self.optimizers[index].param_groups))]
+
+    def _complete(self) -> None:
+        self.on_step(self.step, len(self.stepped) == len(self.optimizers))
+
+    def _advance(self) -> None:
+        step = self.step + 1
+        if self.current is not None and self.current.rates:
+            self.on_tick(self.current)
+        self.current = LiveTick(step, [])
+        self.stepped.clear()
+        _note(self.current, self.upcoming)
+        self.upcoming.clear()
+
+
+class _StepHook:
+    """A hook of one optimizer. Optimizers leave their hooks out of pickles and copies."""
+
+    def __init__(self, clock: Clock, act: Callable[[int, tuple[Any, ...], dict[str, Any]], None], index: int) -> None:
+        self.clock, self.act, self.index = clock, act, index
+
+    def __call__(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            self.act(self.index, args, kwargs)
+        except Exception as error:  # the optimizer must step whatever happens here
+            self.clock.fail("clock", f"{type(error).__name__} while noting a step: {error}")
+
+
+def steppable(optimizer: Any) -> Any:
+    """The torch optimizer inside what was given (Accelerate wraps it); `UsageError` if there is none."""
+    inner = optimizer
+    for _ in range(4):
+        if hasattr(inner, "register_step_pre_hook") and hasattr(inner, "param_groups"):
+            return inner
+        inner = getattr(inner, "optimizer", None)
+    todo = "give a torch.optim.Optimizer, a list of them, or None and call monitor.step(lr=…)"
+    raise UsageError("this is no torch optimizer", where=type(optimizer).__name__, todo=todo)
+
+
+Groups = Sequence[tuple[int, int]]
+"""(optimizer, its group) of each parameter group of a run, in the order of a tick's rates."""
+
+
+def list_groups(optimizers: Sequence[Any]) -> list[tuple[int, int]]:
+    return [(index, group) for index, one in enumerate(optimizers) for group in range(len(one.param_groups))]
+
+
+def group_names(optimizers: Sequence[Any], groups: Groups) -> tuple[str, ...]:
+    """ "SGD[0]", "SGD[1]", "AdamW[0]": one name a parameter group."""
+    counts: dict[str, int] = {}
+    names = []
+    for index, _ in groups:
+        kind = type(optimizers[index]).__name__
+        names.append(f"{kind}[{counts.get(kind, 0)}]")
+        counts[kind] = counts.get(kind, 0) + 1
+    return tuple(names)
+
+
+def group_of(parameter: Tensor | None, optimizers: Sequence[Any], groups: Groups) -> int | None:
+    """Place of the group that holds this parameter."""
+    for place, (index, group) in enumerate(groups):
+        own = optimizers[index].param_groups
+        if group < len(own) and any(member is parameter for member in own[group]["params"]):
+            return place
+    return None
+
+
+def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # torch hands the hook the arguments of step() with the optimizer itself in front.
+    rest = [arg for arg in args if not hasattr(arg, "param_groups")]
+    return rest[0] if rest else kwargs.get("closure")
+
+
+def _keep(value: Any) -> Number:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:  # told now: when the tick is written it would take others down with it
+            raise ValueError(f"expected one number, got a tensor of shape {tuple(value.shape)}")
+        return value.detach().clone()
+    return None if value is None else float(value)
+
+
+def _number(value: Number, missing: float) -> float:
+    return missing if value is None else float(value)
+
+
+def _note(tick: LiveTick, values: dict[str, Number]) -> None:
+    tick.loss = values.get("loss", tick.loss)
+    tick.grad_norm = values.get("grad_norm", tick.grad_norm)

@@ -1,0 +1,172 @@
+"""What feeds an activation: its producer's unit axis and parameter, read from the autograd graph.
+
+A walk back from the pre-activation through `grad_fn`, breadth first, to the nearest operation that owns a parameter.
+It does not pass through operations that mix units (a frozen layer, attention): what lies behind them feeds other units.
+On the way back to the activation its unit axis is carried through views, permutations, poolings, residual adds and
+everything elementwise. The rank of the tensor alone cannot tell (N, C, L) from (N, T, F); the producer can.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from deadneuron.measure.axes import carry
+
+Node = Any  # torch.autograd.graph.Node; its saved attributes are not typed
+
+_WRAPPERS = (  # what may stand between a parameter and the operation that uses it
+    *("TBackward", "Transpose", "Permute", "View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Expand"),
+    *("ToCopy", "Clone", "Repeat", "WeightNorm", "Div"),  # casts of autocast, instance norm, weight and spectral norm
+)
+# What lies behind these feeds other units; reentrant checkpointing hides its whole segment in one node.
+_MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "ScaledDotProduct", "CheckpointFunction")
+_VISITS = 256  # nodes; the nearest producer is a few nodes away, this bounds the walk through a graph without any
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """The operation that made a pre-activation."""
+
+    axis: int | None  # unit axis of the pre-activation, from 0; None where it could not be carried
+    parameters: tuple[Tensor, ...]  # bias or beta first, then weight: leaves that require grad; none if it is frozen
+    path: tuple[int, ...]  # edges of the graph from the pre-activation's node to the first parameter
+
+    @property
+    def feeder(self) -> Tensor | None:
+        return self.parameters[0] if self.parameters else None
+
+
+def trace(x: Tensor) -> Producer | None:
+    """The nearest producer of `x` (any shape), or None without a graph or without a producer in it.
+
+    One with parameters is preferred to a nearer one without (an adapter beside its frozen layer).
+    """
+    if x.grad_fn is None:
+        return None
+    queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, 0, 0)]])
+    seen = {x.grad_fn}
+    frozen: Producer | None = None
+    while queue and len(seen) < _VISITS:
+        route = queue.popleft()  # (node, which of its outputs, edge that led to it), from the activation backwards
+        node = route[-1][0]
+        found = _produces(node, route[-1][1])
+        if found is not None:
+            axis, units, leaves = found
+            if leaves:
+                steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
+                return Producer(_forwards(route, axis, units), tuple(leaf for leaf, _ in leaves), steps)
+            frozen = frozen or Producer(_forwards(route, axis, units), (), ())
+            continue
+        for edge, (parent, output) in enumerate(node.next_functions):
+            if parent is not None and parent not in seen and _leaf(parent) is None:
+                seen.add(parent)
+                queue.append([*route, (parent, output, edge)])
+    return frozen
+
+
+def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor) -> bool:
+    """Whether the same path through the graph of `x` ends at the same parameter: a check of about a microsecond."""
+    node: Node = x.grad_fn
+    for edge in path:
+        edges = node.next_functions
+        if edge >= len(edges) or edges[edge][0] is None:
+            return False
+        node = edges[edge][0]
+    return getattr(node, "variable", None) is feeder
+
+
+def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> int | None:
+    """Carry the unit axis from the producer's output to the activation's input."""
+    for (node, output, _), (parent, parent_output, _) in reversed(list(pairwise(route))):
+        if axis is None:
+            return None
+        axis = carry(node, _shape(parent, parent_output), _shape(node, output), axis, units)
+    return axis
+
+
+def _shape(node: Node, output: int) -> tuple[int, ...]:
+    return tuple(node._input_metadata[output].shape)
+
+
+_Leaves = list[tuple[Tensor, tuple[int, ...]]]
+
+
+def _produces(node: Node, output: int) -> tuple[int | None, int, _Leaves] | None:
+    """(unit axis of the node's output, units on it, its parameters with the edges to them), or None if x just passes.
+
+    There are no parameters where the node mixes units and its weights are frozen, or are activations themselves.
+    """
+    shape = _shape(node, output)
+    axis, leaves = _owned(node.name(), shape, node.next_functions)
+    if not leaves and not (node.name().startswith(_MIXING) or "Convolution" in node.name()):
+        return None
+    units = shape[axis] if axis is not None and axis < len(shape) else 1
+    if "BatchNorm" in node.name() and leaves:  # instance norm runs one over N × C channels
+        units = len(leaves[0][0])
+    return axis, units, leaves
+
+
+def _owned(name: str, shape: tuple[int, ...], edges: Any) -> tuple[int | None, _Leaves]:
+    """The unit axis of an operation's output, and the parameters among its inputs."""
+    rank = len(shape)
+    if name.startswith(("Addmm", "Baddbmm")):  # edges: bias, input, weight.t()
+        return rank - 1, _leaves(edges, (0, 2))
+    if name.startswith(("Mm", "Bmm")):
+        right, left = _leaves(edges, (1,)), _leaves(edges, (0,))
+        return (rank - 1, right) if right or not left else (rank - 2, left)  # weight @ x: units are the rows
+    if name.startswith("Mv"):
+        return 0, _leaves(edges, (0,))
+    if "Convolution" in name:  # Convolution, MkldnnConvolution, Cudnn…: input, weight, bias
+        return 1, _leaves(edges, (2, 1))
+    if "BatchNorm" in name or "GroupNorm" in name:  # input, weight, bias
+        return 1, _leaves(edges, (2, 1))
+    if "LayerNorm" in name or "RmsNorm" in name or "RMSNorm" in name:
+        return rank - 1, _leaves(edges, (2, 1))
+    if name.startswith("Embedding"):
+        return rank - 1, _leaves(edges, (0,))
+    if name.startswith("ScaledDotProduct"):
+        return rank - 1, []
+    if name.startswith(("Add", "Sub", "Mul", "Div", "Addcmul")) and len(edges) > 1:
+        return _broadcast(shape, edges)  # x + bias, x · gamma
+    return None, []
+
+
+def _leaves(edges: Any, order: tuple[int, ...]) -> _Leaves:
+    return [leaf for edge in order if edge < len(edges) and (leaf := _reach(edges[edge][0], (edge,)))]
+
+
+def _broadcast(shape: tuple[int, ...], edges: Any) -> tuple[int | None, _Leaves]:
+    """A parameter that is added to or multiplied with x along one axis: its units."""
+    for edge, (node, _) in enumerate(edges):
+        leaf = _reach(node, (edge,))
+        if leaf is None:
+            continue
+        own = [1] * (len(shape) - leaf[0].dim()) + list(leaf[0].shape)
+        wide = [i for i, size in enumerate(own) if size > 1]
+        if len(own) == len(shape) and len(wide) == 1 and shape[wide[0]] == own[wide[0]]:
+            return wide[0], [leaf]
+    return None, []
+
+
+def _reach(node: Node, path: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]] | None:
+    """The parameter behind a transpose, a cast, a view, a weight norm …: a short chain of first edges."""
+    for _ in range(6):
+        if node is None:
+            return None
+        leaf = _leaf(node)
+        if leaf is not None:
+            return leaf, path
+        if not node.name().startswith(_WRAPPERS):
+            return None
+        node, path = node.next_functions[0][0], (*path, 0)
+    return None
+
+
+def _leaf(node: Node) -> Tensor | None:
+    variable = getattr(node, "variable", None)  # AccumulateGrad alone has it
+    return variable if isinstance(variable, Tensor) else None

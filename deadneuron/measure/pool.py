@@ -1,0 +1,135 @@
+"""Where the counts live: the counters of all sites on one device, side by side.
+
+What happens once a step (`seal`) then costs a handful of operations for the whole model, and a drain is one copy.
+Steps are stored plus one, so that zero, which clears everything, means "never".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from deadneuron.records import BINS, Phase
+
+_INTS = ("active", "first", "last", "above", "nonfinite")
+_FLOATS = ("sum", "square", "magnitude", "peak")
+_TOTALS = 3  # rows, samples, sampled rows
+
+
+class Slot:
+    """One site's part of a pool: views, bound anew when the pool grows."""
+
+    open: Tensor  # [units] rows inside the gate since the last seal
+    above: Tensor
+    nonfinite: Tensor
+    sum: Tensor
+    square: Tensor
+    magnitude: Tensor
+    peak: Tensor
+    totals: Tensor  # [rows, samples, sampled rows]
+    histogram: Tensor  # [BINS + 1], NaN last
+    output_histogram: Tensor
+
+    def __init__(self, site: int, start: int, units: int, index: int) -> None:
+        self.site, self.start, self.units, self.index = site, start, units, index
+        self._constants: dict[tuple[int, int, int], Tensor] = {}
+
+    def add_totals(self, rows: int, samples: int, sampled_rows: int) -> None:
+        key = (rows, samples, sampled_rows)
+        constant = self._constants.get(key)
+        if constant is None:
+            constant = torch.tensor(key, device=self.totals.device)
+            if len(self._constants) < 64:  # batches of a few sizes are usual, of thousands of sizes rare
+                self._constants[key] = constant
+        self.totals.add_(constant)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pool's counters at one moment in one flat int64 tensor, and how to read it."""
+
+    data: Tensor
+    layout: tuple[tuple[int, int, int], ...]  # (site, start, units) of each slot
+    units: int  # of all slots
+    ready: torch.Event | None  # the copy is made once this has passed; None on a CPU
+
+
+class Pool:
+    """The counters of all sites that ran on `device` in one phase."""
+
+    def __init__(self, device: torch.device, phase: Phase) -> None:
+        self.device, self.phase = device, phase
+        self.slots: list[Slot] = []
+        self.units = 0
+        # Counts of one step are whole numbers far below 2^53. Apple's MPS has no float64: 2^24 rows a step is its end.
+        self.float = torch.float32 if device.type == "mps" else torch.float64
+        self._allocate()
+
+    def add(self, site: int, units: int) -> Slot:
+        """Room for one more site. Happens when a site is first seen; the counts so far are kept."""
+        slot = Slot(site, self.units, units, len(self.slots))
+        self.slots.append(slot)
+        self.units += units
+        self._allocate()
+        return slot
+
+    def seal(self, step: int) -> None:
+        """Book all rows counted since the last call as those of `step`."""
+        hit = self.open > 0
+        first, last = self.ints[1], self.ints[2]
+        last.masked_fill_(hit, step + 1)
+        first.masked_fill_(hit & (first == 0), step + 1)
+        self.ints[0].add_(self.open.to(torch.int64))
+        self.open.zero_()
+
+    def pack(self) -> Packed:
+        """A copy of everything sealed, as one tensor on the device."""
+        floats = self.floats.double() if self.float != torch.float64 and self.device.type != "mps" else self.floats
+        wide = floats if floats.dtype == torch.float64 else floats.cpu().double()  # MPS: one sync a window
+        parts = (self.ints.view(-1), self.totals.view(-1), self.histograms.view(-1), wide.view(torch.int64).view(-1))
+        data = torch.cat([part.to(wide.device) for part in parts])
+        ready = None
+        if data.device.type != "cpu":
+            ready = torch.Event(device=data.device)
+            ready.record()
+        return Packed(data, tuple((s.site, s.start, s.units) for s in self.slots), self.units, ready)
+
+    def clear(self) -> None:
+        for tensor in (self.ints, self.totals, self.histograms, self.floats):
+            tensor.zero_()
+        self.floats[3].fill_(-torch.inf)
+
+    def _allocate(self) -> None:
+        old = dict(vars(self))
+        # A first pass under inference_mode would make inference tensors, which cannot be written to in training.
+        with torch.inference_mode(False), torch.no_grad():
+            zeros = partial(torch.zeros, dtype=torch.int64, device=self.device)
+            self.ints = zeros((len(_INTS), self.units))
+            self.totals = zeros((len(self.slots), _TOTALS))
+            self.histograms = zeros((len(self.slots), 2, BINS + 1))
+            self.floats = torch.zeros(len(_FLOATS), self.units, dtype=self.float, device=self.device)
+            self.floats[3].fill_(-torch.inf)
+            self.open = torch.zeros(self.units, dtype=self.float, device=self.device)
+            if "ints" in old:
+                units, count = old["ints"].shape[1], len(old["totals"])
+                self.ints[:, :units] = old["ints"]
+                self.floats[:, :units] = old["floats"]
+                self.open[:units] = old["open"]
+                self.totals[:count] = old["totals"]
+                self.histograms[:count] = old["histograms"]
+            for slot in self.slots:
+                self._bind(slot)
+
+    def _bind(self, slot: Slot) -> None:
+        span = slice(slot.start, slot.start + slot.units)
+        slot.open = self.open[span]
+        for row, name in enumerate(_INTS):
+            if name in ("above", "nonfinite"):
+                setattr(slot, name, self.ints[row, span])
+        for row, name in enumerate(_FLOATS):
+            setattr(slot, name, self.floats[row, span])
+        slot.totals = self.totals[slot.index]
+        slot.histogram, slot.output_histogram = self.histograms[slot.index]

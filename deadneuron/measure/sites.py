@@ -1,0 +1,163 @@
+"""Which activations a model has, and what a site is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from deadneuron.errors import NoSitesError, UsageError
+from deadneuron.measure.gates import Gate, base_of, why_no_gate
+from deadneuron.measure.pool import Pool, Slot
+
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+# What the unit axis is behind these, where no autograd graph tells (frozen layers, no_grad).
+_LAST_AXIS = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.Embedding)
+_SECOND_AXIS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+
+
+AxisFrom = Literal["producer", "registration", "shape", "user"]
+
+
+@dataclass(slots=True)
+class LiveSite:
+    """A site while it is measured; `deadneuron.records.Site` is what is written of it."""
+
+    number: int
+    module: str
+    call: int
+    op: str
+    units: int
+    axis: int  # as first seen, and as it is reported
+    axis_from: AxisFrom
+    gate: Gate
+    two_histograms: bool
+    caller: str
+    nth: int  # which call of the module in one pass it was when it was first seen
+    feeder: Tensor | None = None
+    path: tuple[int, ...] | None = None  # from the pre-activation to the feeder, through the autograd graph
+    traced: bool = False  # a graph was searched; no feeder after that means that there is none
+    low: Tensor | None = None  # [units] or [1], the gate's lower end where it is learned
+    slots: dict[tuple[torch.device, str], Slot] = field(default_factory=dict)
+    entered: int = -1  # the outermost call in which its examples were counted
+    axes: dict[int, int] = field(default_factory=dict)  # rank of the pre-activation → unit axis
+
+    def axis_in(self, x: Tensor) -> int:
+        """The unit axis of this call's pre-activation: a layer may be given (N, F), (N, T, F), a lone (F,)."""
+        known = self.axes.get(x.dim())
+        if known is not None:
+            return known
+        first = next(iter(self.axes), x.dim())  # the rank that `axis` is of
+        return x.dim() - 1 if self.axis == first - 1 else self.axis
+
+    def slot(self, pool: Pool) -> Slot:
+        key = (pool.device, pool.phase)
+        if key not in self.slots:
+            self.slots[key] = pool.add(self.number, self.units)
+        return self.slots[key]
+
+
+def plain_name(name: str) -> str:
+    """A module's or parameter's name without the layers that torch.compile, DDP and FSDP put around a model."""
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name.removeprefix("module.")
+
+
+def find_activations(
+    model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str] | None
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Activation modules by name that can be measured, and the reasons for those that cannot.
+
+    Raises `NoSitesError` where nothing is left to measure and `UsageError` for a pattern that matches no activation.
+    """
+    include, exclude = ([given] if isinstance(given, str) else given for given in (include, exclude))
+    measurable: dict[str, nn.Module] = {}
+    unmeasurable: dict[str, str] = {}
+    for full_name, module in model.named_modules():
+        name = plain_name(full_name) or type(module).__name__
+        if name in measurable or name in unmeasurable:  # "module.act" and "act" are two in a model with such a child
+            name = full_name
+        reason = why_no_gate(module)
+        if reason is not None:
+            unmeasurable[name] = reason
+        elif base_of(module) is not None:
+            measurable[name] = module
+    todo = "deadneuron sees activation modules (nn.ReLU, nn.GELU …); functional ones (F.relu) must become modules"
+    if not measurable:
+        raise NoSitesError("the model has no activation module to watch", where=type(model).__name__, todo=todo)
+    for pattern in (*(include or ()), *(exclude or ())):
+        if not any(fnmatchcase(name, pattern) for name in (*measurable, *unmeasurable)):
+            known = ", ".join(list(measurable)[:8]) + (" …" if len(measurable) > 8 else "")
+            raise UsageError("the pattern matches no activation", where=pattern, todo=f"there are {known}")
+    wanted = {name: module for name, module in measurable.items() if _wanted(name, include, exclude)}
+    if not wanted:
+        raise NoSitesError("include= and exclude= leave no activation to watch", todo="widen the patterns")
+    return wanted, {name: why for name, why in unmeasurable.items() if _wanted(name, include, exclude)}
+
+
+def _wanted(name: str, include: Sequence[str] | None, exclude: Sequence[str] | None) -> bool:
+    kept = include is None or any(fnmatchcase(name, pattern) for pattern in include)
+    return kept and not any(fnmatchcase(name, pattern) for pattern in exclude or ())
+
+
+def axes_by_name(patterns: Mapping[str, int], activations: Mapping[str, nn.Module]) -> dict[str, int]:
+    """What the user says of unit axes, by activation. Raises `UsageError` for a pattern that matches none."""
+    axes = {}
+    for pattern, axis in patterns.items():
+        names = [name for name in activations if fnmatchcase(name, pattern)]
+        if not names:
+            known = ", ".join(list(activations)[:8])
+            raise UsageError("unit_axis names no activation", where=pattern, todo=f"there are {known}")
+        axes.update(dict.fromkeys(names, axis))
+    return axes
+
+
+def containers_of(model: nn.Module, activations: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The modules in whose forward one of the activations may be called: the model and all that contain one."""
+    wanted = set(activations)
+    for module in model.modules():
+        if module not in wanted and (module is model or any(child in wanted for child in module.modules())):
+            yield module
+
+
+def guess_axis(model: nn.Module, activation: nn.Module, x: Tensor) -> tuple[int, AxisFrom]:
+    """The unit axis without a graph: from the last layer registered before the activation, else from the rank."""
+    previous = None
+    for module in model.modules():
+        if module is activation:
+            break
+        if isinstance(module, (*_LAST_AXIS, *_SECOND_AXIS)):
+            previous = module
+    if x.dim() <= 1:
+        return 0, "shape"
+    if isinstance(previous, _LAST_AXIS) or (isinstance(previous, _SECOND_AXIS) and x.dim() == 2):
+        return x.dim() - 1, "registration"
+    if isinstance(previous, _SECOND_AXIS):
+        return 1, "registration"
+    return (1 if x.dim() >= 4 else x.dim() - 1), "shape"
+
+
+def site_names(sites: Sequence[LiveSite], parameters: Mapping[int, str]) -> list[str]:
+    """A name for each site: its module's, and where a module has several sites what feeds each.
+
+    A shared `relu` behind fc1 and fc2 gives "relu@fc1" and "relu@fc2"; what cannot be told apart so gets a number.
+    """
+    counts: dict[str, int] = {}
+    for site in sites:
+        counts[site.module] = counts.get(site.module, 0) + 1
+    names: list[str] = []
+    for site in sites:
+        name = site.module
+        if counts[site.module] > 1:
+            feeder = parameters.get(id(site.feeder), "").rpartition(".")[0] if site.feeder is not None else ""
+            name = f"{site.module}@{feeder}" if feeder else f"{site.module}#{site.call}"
+        if name in names:
+            name = f"{name}#{site.call}"
+        names.append(name)
+    return names

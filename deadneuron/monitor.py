@@ -1,0 +1,403 @@
+"""`watch()` and `Monitor`: the only room that holds state for a user.
+
+Before training starts a mistake raises. From then on nothing is raised into the user's loop: what fails becomes a
+`Gap` and one warning, and the training goes on as if nobody watched.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deadneuron import __version__
+from deadneuron.errors import UsageError
+from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, group_of, list_groups, steppable
+from deadneuron.measure.drains import unpack
+from deadneuron.measure.gates import gate_of
+from deadneuron.measure.probe import Probe
+from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
+from deadneuron.measure.sites import LiveSite, axes_by_name, find_activations, plain_name, site_names
+from deadneuron.profiles import Profile, load_profile
+from deadneuron.records import Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
+from deadneuron.store.layout import FORMAT
+from deadneuron.store.writer import Writer, claim_folder
+
+_MOST_GAPS = 1000  # records; a failure at every call must not fill the disk
+_LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
+
+
+class DeadneuronWarning(UserWarning):
+    """Something could not be measured; `monitor.gaps` and the report say what."""
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Any = None,
+    run: str | Path | None = None,
+    *,
+    profile: str | Path | Profile = "default",
+    every: int | None = None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    unit_axis: Mapping[str, int] | None = None,
+    batch_axis: int = 0,
+    phases: Sequence[Phase] = ("train",),
+    on_finding: Callable[[Finding], None] | None = None,
+    overwrite: bool = False,
+) -> Monitor:
+    """Watch a model's activations while it trains, and write what they do to a run folder.
+
+    Use it as `with deadneuron.watch(model, optimizer): …` or keep the monitor and call `close()`. The loop inside stays
+    as it is. The training stays bit-identical: its loss, weights, random numbers and optimizer state.
+
+    Args:
+        model: any module that contains activation modules (nn.ReLU, nn.GELU …).
+        optimizer: a torch optimizer, or a list of them; its steps are the run's steps, its rates the ones that deaths
+            are dated by. None: call `monitor.step(lr=…)` once a step.
+        run: the folder to write; None makes runs/<date-time>-<model> and prints its name.
+        profile: "default", "strict", or the path of a TOML file: how to sample and how to judge.
+        every: steps between full statistics (overrides the profile). Counts inside the gate are taken at every step.
+        include: glob patterns of activation names to watch; None for all.
+        exclude: glob patterns of activation names to leave out.
+        unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
+        batch_axis: which axis of the model's input and of the activations holds independent examples.
+        phases: which passes count: "train" (model.training is true), "eval", or both.
+        on_finding: called in the training thread with each new finding, at most once for each (code, place).
+        overwrite: replace an older run in `run`.
+
+    Raises:
+        NoSitesError: there is no activation to watch.
+        RunFolderError: the folder exists, or cannot be written.
+        ProfileError: an unknown profile, key or value.
+        UsageError: a pattern that matches nothing, or something that is no optimizer.
+    """
+    chosen = load_profile(profile)
+    if every is not None:
+        if every < 1:
+            raise UsageError("every must be at least 1", where=f"every={every}", todo="1 is every step")
+        chosen = replace(chosen, sampling=replace(chosen.sampling, every=every))
+    optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    optimizers = [steppable(one) for one in optimizers]
+    unknown = set(phases) - {"train", "eval"}
+    if unknown or not phases:
+        raise UsageError("phases are 'train' and 'eval'", where=f"phases={tuple(phases)}", todo="give one or both")
+    activations, unmeasurable = find_activations(model, include, exclude)
+    for module in activations.values():
+        gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
+    axes = axes_by_name(unit_axis or {}, activations)
+    name = type(getattr(model, "_orig_mod", model)).__name__
+    path = claim_folder(run, name, overwrite=overwrite)
+    info = RunInfo(
+        format=FORMAT,
+        run=str(path),
+        started=_now(),
+        model=name,
+        rank=0,
+        world=1,
+        versions={
+            "deadneuron": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        profile=chosen.name,
+        sampling=chosen.sampling,
+        thresholds=chosen.thresholds,
+        groups=group_names(optimizers, list_groups(optimizers)) or ("lr",),
+        modules=tuple(activations),
+    )
+    monitor = Monitor(
+        model,
+        optimizers,
+        path,
+        info,
+        activations=activations,
+        axes=axes,
+        batch_axis=batch_axis,
+        phases=frozenset(phases),
+        on_finding=on_finding,
+    )
+    for where, reason in unmeasurable.items():
+        monitor._note_gap(where, reason)
+    if run is None:
+        print(f"deadneuron: writing {path}", file=sys.stderr)
+    return monitor
+
+
+class Monitor:
+    """A running observation; made by `watch()`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Any],
+        path: Path,
+        info: RunInfo,
+        *,
+        activations: Mapping[str, nn.Module],
+        axes: Mapping[str, int],
+        batch_axis: int,
+        phases: frozenset[Phase],
+        on_finding: Callable[[Finding], None] | None,
+    ) -> None:
+        self.path = path
+        """The run folder."""
+        self._info = info
+        self._parameters = {id(p): plain_name(n) for n, p in model.named_parameters()}
+        self._optimized = bool(optimizers)
+        self._on_finding = on_finding
+        self._told: set[tuple[str, str]] = set()
+        self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
+        self._gaps: dict[tuple[str, str], Gap] = {}
+        self._warned = False
+        self._closed = False
+        self._pid = os.getpid()
+        self._first = 0  # first step of the open window
+        self._snapshot = time.monotonic()
+        self._writer = Writer(path, info, fail=self._fail)
+        self._probe = Probe(
+            model,
+            activations,
+            epsilon=info.sampling.epsilon,
+            phases=phases,
+            axes=axes,
+            batch_axis=batch_axis,
+            fail=self._fail,
+        )
+        self._clock = Clock(optimizers, self._on_step, self._on_tick, self._fail)
+        watch_scalers(self._clock)
+        me = weakref.ref(self)
+        # A script that just ends, without `with` or close(), keeps its last window too.
+        self._at_exit = partial(_close_if_alive, me)
+        atexit.register(self._at_exit)
+
+    # ── what a user calls ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The activation sites seen so far."""
+        if not self._closed:
+            self._publish_sites()
+        return self._info.sites
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What could not be measured so far, and why."""
+        return tuple(self._gaps.values())
+
+    def log(self, loss: float | Tensor | None = None, grad_norm: float | Tensor | None = None) -> None:
+        """Note the loss or gradient norm of this step. Tensors are read later, off the training thread."""
+        if not self._closed:
+            values: dict[str, Number] = {"loss": loss, "grad_norm": grad_norm}
+            self._guard("log", lambda: self._clock.log(values, passes_since=self._probe.ran))
+
+    def step(self, lr: float | Tensor | Sequence[float]) -> None:
+        """Count one step of a loop without a torch optimizer, at this learning rate (one, or one for each group)."""
+        if not self._closed:
+            rates: Sequence[Number] = list(lr) if isinstance(lr, (list, tuple)) else [lr]  # type: ignore[list-item]
+            self._guard("step", lambda: self._clock.manual(rates))
+
+    def pause(self) -> None:
+        """Stop counting until `resume()`; steps and rates go on."""
+        self._probe.on = False
+
+    def resume(self) -> None:
+        """Count again after `pause()`."""
+        self._probe.on = not self._closed
+
+    def diagnose(self) -> Diagnosis:
+        """Judge the run as it stands now: the same `Diagnosis` that a report is made of."""
+        if not self._closed:
+            self._take_snapshot()
+            self._writer.flush()
+        # By name: analysis is pandas' side of the waist, and is loaded only when somebody asks.
+        run = import_module("deadneuron.frames").read_run(self.path)
+        diagnosis: Diagnosis = import_module("deadneuron.analysis.diagnosis").diagnose(run)
+        return diagnosis
+
+    def close(self) -> None:
+        """Remove all hooks and finish the run folder. Safe to call twice, and at any time."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        for what in (self._drain_rest, self._clock.detach, self._finish_folder):
+            self._guard("close", what)
+        unwatch_scalers(self._clock)
+        self._probe.detach()
+        self._parameters.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+    # ── what the clock calls ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_step(self, step: int, complete: bool) -> None:
+        """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
+        self._probe.seal(step)
+        sampling, length = self._info.sampling, step - self._first + 1
+        if length > sampling.window or (length == sampling.window and complete):
+            self._drain(step)
+            # What still runs in an incomplete step belongs to the next window, which then begins with that step.
+            self._first = step + 1 if complete else step
+            self._probe.refresh_gates()
+            self._guard("on_finding", self._look)
+        elif time.monotonic() - self._snapshot > sampling.flush_seconds:
+            self._take_snapshot()
+        due = (step + 1) % sampling.every == 0
+        self._probe.full = due if complete else due or step % sampling.every == 0
+
+    def _on_tick(self, tick: LiveTick) -> None:
+        self._writer.add("ticks", lambda: [tick.finished()])
+
+    # ── from the counters to the folder ──────────────────────────────────────────────────────────────────────────────
+
+    def _drain(self, step: int) -> None:
+        self._publish_sites()
+        self._writer.add("windows", self._packed(step))
+        for pool in self._probe.pools.values():
+            pool.clear()
+        self._snapshot = time.monotonic()
+
+    def _take_snapshot(self) -> None:
+        """Hand the open window, as it stands, to the writer; nothing is cleared."""
+        self._snapshot = time.monotonic()
+        if self._clock.step >= self._first:
+            self._publish_sites()
+            self._writer.set_open(self._packed(self._clock.step))
+
+    def _packed(self, step: int) -> Callable[[], list[Window]]:
+        packs = [(pool.pack(), pool.phase) for pool in self._probe.pools.values() if pool.slots]
+        two = frozenset(site.number for site in self._probe.sites if site.two_histograms)
+        first, rank = self._first, self._info.rank
+
+        def produce() -> list[Window]:
+            windows = []
+            for packed, phase in packs:
+                windows += unpack(packed, phase=phase, rank=rank, first_step=first, last_step=step, two_histograms=two)
+            return windows
+
+        return produce
+
+    def _drain_rest(self) -> None:
+        # Training passes after the last step (a loop that broke off, a model that was never stepped) count as the next
+        # step's, evaluation passes as the last one's.
+        step = self._clock.step + (self._probe.dirty and self._probe.ran)
+        if self._probe.dirty:
+            step = max(step, self._first)
+        self._probe.seal(step)
+        if step >= self._first:
+            self._drain(step)
+        unseen = [tap.name for tap in self._probe.taps if not tap.sites]
+        ran = "while the model ran" if self._probe.passes else f"in {' or '.join(sorted(self._probe.phases))} mode"
+        compiled = " (or only in compiled code, which is not measured)" if self._clock.step >= 0 else ""
+        self._note_gaps(unseen, f"never called {ran}{compiled}")
+
+    def _finish_folder(self) -> None:
+        self._info = replace(self._info, ended=_now())
+        self._writer.update(self._info)
+        self._writer.close()
+
+    def _publish_sites(self) -> None:
+        """Write down sites that were first seen since the last drain."""
+        live, known = self._probe.sites, self._info.sites
+        groups = group_names(self._clock.optimizers, self._clock.groups) if self._optimized else self._info.groups
+        if len(live) == len(known) and groups == self._info.groups:
+            return
+        names = [site.name for site in known] + site_names(live, self._parameters)[len(known) :]
+        sites = tuple(self._site(site, name) for site, name in zip(live, names, strict=True))
+        self._info = replace(self._info, sites=sites, groups=groups)
+        self._writer.update(self._info)
+
+    def _site(self, site: LiveSite, name: str) -> Site:
+        feeder = self._parameters.get(id(site.feeder)) if site.feeder is not None else None
+        return Site(
+            number=site.number,
+            name=name,
+            module=site.module,
+            call=site.call,
+            op=site.op,
+            source="module",
+            units=site.units,
+            unit_axis=site.axis,
+            axis_from=site.axis_from,
+            gate=site.gate,
+            feeder=feeder,
+            group=group_of(site.feeder, self._clock.optimizers, self._clock.groups) if self._optimized else 0,
+        )
+
+    # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _guard(self, where: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._fail(where, f"{type(error).__name__}: {error}")
+
+    def _fail(self, where: str, reason: str) -> None:
+        """Something was not measured: one gap for each place and reason, one warning in all."""
+        self._note_gap(where, reason)
+        if self._warned:
+            return
+        self._warned = True
+        message = f"deadneuron measures less than it should ({where}: {reason}); the training is not affected"
+        with suppress(Warning):  # where the user turns warnings into errors, this one still must not raise
+            warnings.warn(message, DeadneuronWarning, stacklevel=2)
+
+    def _note_gaps(self, places: Sequence[str], reason: str) -> None:
+        for where in places:
+            self._note_gap(where, reason)
+
+    def _note_gap(self, where: str, reason: str) -> None:
+        key = (where, reason)
+        if key in self._gaps or len(self._gaps) >= _MOST_GAPS:
+            return
+        gap = self._gaps[key] = Gap(where, reason, max(self._clock.step, 0) if hasattr(self, "_clock") else 0)
+        self._writer.add("gaps", lambda: [gap])
+
+    def _look(self) -> None:
+        """Diagnose for on_finding, as often as a small share of the time allows."""
+        ended, took = self._looked
+        if self._on_finding is None or time.monotonic() - ended < took / _LOOK_SHARE:
+            return
+        began = time.monotonic()
+        findings = self.diagnose().findings
+        self._looked = (time.monotonic(), time.monotonic() - began)
+        for finding in findings:
+            if (finding.code, finding.where) not in self._told:
+                self._told.add((finding.code, finding.where))
+                self._guard("on_finding", lambda finding=finding: self._on_finding(finding))  # type: ignore[misc]
+
+
+def _close_if_alive(reference: weakref.ref[Monitor]) -> None:
+    monitor = reference()
+    if monitor is not None:
+        monitor.close()
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

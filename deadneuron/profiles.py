@@ -1,0 +1,105 @@
+"""Profiles: the numbers of configs/*.toml, checked. No threshold has a default in code."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from deadneuron.errors import ProfileError
+from deadneuron.records import Sampling, Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to measure and how to judge."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: str
+    sampling: Sampling
+    thresholds: Thresholds
+
+
+def load_profile(profile: str | Path | Profile = "default") -> Profile:
+    """The profile of that name, or of that TOML file; keys that it leaves out are those of "default".
+
+    Raises `ProfileError` for an unknown name, an unreadable file, an unknown key or an impossible value.
+    """
+    if isinstance(profile, Profile):
+        return profile
+    base = _read_shipped("default")
+    given = _read(profile)
+    name = Path(profile).stem
+    for table, values in given.items():
+        if isinstance(values, dict) and isinstance(base.get(table), dict):
+            base[table].update(values)
+        else:
+            base[table] = values
+    base["name"] = name
+    try:
+        # Strictly, so that "10" and true are no numbers; from JSON, where a table may still become a record.
+        checked: Profile = TypeAdapter(Profile).validate_json(json.dumps(base, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"].lower()
+        raise ProfileError(f"{what}: {key}", where=f"profile {profile}", todo=_known_keys()) from None
+    _check_ranges(checked)
+    return checked
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the package."""
+    files = resources.files("deadneuron.configs").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def _read(profile: str | Path) -> dict[str, Any]:
+    if str(profile) in profile_names():
+        return _read_shipped(str(profile))
+    path = Path(profile)
+    if path.suffix != ".toml":
+        todo = f"give one of {', '.join(profile_names())} or the path of a .toml file"
+        raise ProfileError("unknown profile", where=str(profile), todo=todo)
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, a NUL in the path
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ProfileError(f"cannot read the profile: {what}", where=str(path), todo="check path and syntax") from None
+
+
+def _read_shipped(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("deadneuron.configs").joinpath(f"{name}.toml").read_text("utf-8"))
+
+
+def _known_keys() -> str:
+    keys = [f"{table}.{key}" for table, values in _read_shipped("default").items() for key in values]
+    return "known keys are " + ", ".join(keys)
+
+
+def _check_ranges(profile: Profile) -> None:
+    sampling, thresholds = profile.sampling, profile.thresholds
+    rules = {
+        "sampling.every must be at least 1": sampling.every >= 1,
+        "sampling.window must be at least 1": sampling.window >= 1,
+        "sampling.epsilon must lie between 0 and 0.25": 0 < sampling.epsilon < 0.25,  # sigmoid' never exceeds 1/4
+        "sampling.flush_seconds must lie between 0 and 86400": 0 < sampling.flush_seconds <= 86400,
+        # Silent spells inside one window are not kept (Window has only its first and last active step). A spell of
+        # `patience` steps always crosses a window's end if patience ≥ window; otherwise deaths could be missed.
+        "thresholds.patience must be at least sampling.window": thresholds.patience >= sampling.window,
+        "thresholds.samples must be at least 1": thresholds.samples >= 1,
+        "thresholds.rare must lie between 0 and 1": 0 <= thresholds.rare <= 1,
+        "thresholds.warning must lie between 0 and 1": 0 < thresholds.warning <= 1,
+        "thresholds.severe must lie between 0 and 1": 0 < thresholds.severe <= 1,
+        "thresholds.stuck_windows must be at least 1": thresholds.stuck_windows >= 1,
+        "thresholds.revival_windows must be at least 1": thresholds.revival_windows >= 1,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise ProfileError(rule, where=f"profile {profile.name}", todo="change the value")

@@ -1,0 +1,291 @@
+"""The frozen records that rooms hand to each other. Plain Python and numpy: both sides of the waist may import them.
+
+Words are those of the house: a *site* is one place where an activation function is applied, a *unit* one neuron of it,
+the *gate* the interval of pre-activations where the derivative's size exceeds epsilon, *active* = inside the gate.
+"Step s" is forward, backward and update number s, from 0: a unit last active in forward s died by update s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+Phase = Literal["train", "eval"]
+Level = Literal["note", "warning", "severe"]
+Status = Literal["healthy", "warning", "severe", "unknown"]
+LEVELS: tuple[Level, ...] = ("note", "warning", "severe")
+
+
+# ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a run is measured. The values stand in configs/*.toml."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    every: int  # steps between full statistics (counts inside the gate are taken at every step)
+    window: int  # steps between two drains
+    epsilon: float  # |f'| above this is inside the gate
+    flush_seconds: float  # what a killed training can lose
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How a run is judged. The values stand in configs/*.toml."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    patience: int  # steps of silence before "dead"
+    samples: int  # independent examples that the silence must span
+    rare: float  # share of rows
+    warning: float  # share of a layer's units
+    severe: float  # share of a layer's units
+    stuck_windows: int
+    revival_windows: int
+
+
+# ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place where an activation function is applied."""
+
+    number: int  # index in the run, in order of first use
+    name: str  # what people read: the module's name, and after "@" what feeds it where a module has several sites
+    module: str  # qualified name of the activation module
+    call: int  # which site of that module this is, from 0
+    op: str  # "ReLU", "GELU", …
+    source: Literal["module", "function"]
+    units: int
+    unit_axis: int  # of the pre-activation tensor, from 0
+    axis_from: Literal["producer", "registration", "shape", "user"]  # how the unit axis was found
+    gate: tuple[float, float]  # open interval of pre-activations; may be infinite
+    feeder: str | None  # parameter whose gradient row is zero if the unit is silent: a bias or a norm's beta first
+    group: int | None  # parameter group of the feeder (over all optimizers, in order): the link to a learning rate
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one site did between two drains. Arrays have shape [units]; all counts are additive over ranks."""
+
+    site: int
+    phase: Phase
+    rank: int
+    first_step: int
+    last_step: int
+    # at every step
+    samples: int  # independent examples (images, sequences): the n of every confidence bound
+    rows: int  # examples × positions seen by each unit
+    active: Ints  # rows inside the gate; a NaN row counts as inside, so that it can never make a unit silent
+    first_active: Ints  # first step of this window with a row inside the gate; -1 for none
+    last_active: Ints  # last such step; -1 for none
+    # at every `every`-th step
+    sampled_rows: int
+    above: Ints  # rows at or beyond the gate's upper end
+    nonfinite: Ints  # rows that were NaN or Inf
+    mean: Floats  # of the finite pre-activations; NaN where none was sampled
+    square: Floats  # mean of their squares
+    magnitude: Floats  # mean |output|, non-finite outputs left out (Sokar's dormant score is made of it)
+    peak: Floats | None  # largest finite pre-activation
+    histogram: Ints  # [bins] pre-activations of all units over HISTOGRAM_EDGES
+    output_histogram: Ints | None  # [bins] outputs, where the activation is not monotone
+    # None where the gradient is not screened
+    flow: Ints | None = None  # steps in which a gradient reached the unit
+    last_flow: Ints | None = None  # the last such step; -1 for none
+
+
+def _edges() -> Floats:
+    # Half octaves from 2^-12 to 2^8 on both sides of an exact 0: 1, 1.5, 2, 3, 4, 6 …
+    positive = np.array([2.0**k * m for k in range(-12, 8) for m in (1.0, 1.5)] + [2.0**8])
+    return np.concatenate([-positive[::-1], [0.0], positive])
+
+
+HISTOGRAM_EDGES: Floats = _edges()
+"""Inner edges, ascending; bin i lies between edge i-1 and edge i, the first and last bins are open.
+
+A value on an edge belongs to the bin nearer to zero, and zero itself to the bin below it: the bins up to `ZERO_BIN`
+hold exactly what is at or below zero.
+"""
+BINS = len(HISTOGRAM_EDGES) + 1
+ZERO_BIN = int(np.searchsorted(HISTOGRAM_EDGES, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One optimizer step, with the learning rate of every parameter group that this very step used."""
+
+    step: int
+    time: float  # seconds since the epoch
+    rates: tuple[float, ...]  # one a parameter group, over all optimizers; NaN where its optimizer did not step
+    skipped: bool = False  # GradScaler found an Inf or NaN and left the weights alone
+    multiplier: float | None = None
+    loss: float | None = None
+    grad_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that was not measured, and why."""
+
+    where: str
+    reason: str
+    first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a run folder says of itself."""
+
+    format: int
+    run: str
+    started: str  # ISO 8601, with time zone
+    model: str
+    rank: int
+    world: int
+    versions: Mapping[str, str]
+    profile: str
+    sampling: Sampling
+    thresholds: Thresholds
+    groups: tuple[str, ...]  # names of the parameter groups, e.g. "SGD[0]"
+    modules: tuple[str, ...]  # activation modules that were asked for, seen or not
+    sites: tuple[Site, ...] = ()
+    ended: str | None = None  # ISO 8601; None while it runs, or if its writer was killed
+
+
+# ── what is judged ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A stretch of steps in which one unit was dead."""
+
+    site: int
+    unit: int
+    state: Literal["born dead", "died", "relapsed"]
+    first_step: int  # the unit was last active in this forward; for "born dead" the first step that was watched
+    last_step: int | None  # last silent step; None while it lasts
+    born: bool
+    rate: float | None  # of the update that ended its activity; None if born dead or where no rate is known
+    samples: int  # independent examples in its silent windows: it fires on at most 3/samples of them (95 %)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One site, judged. A site that was not seen has no numbers and the status "unknown"."""
+
+    site: int | None
+    name: str
+    op: str
+    status: Status
+    units: int | None = None
+    dead: int | None = None  # at the end: born_dead + died
+    born_dead: int | None = None
+    died: int | None = None  # died during the run and dead at its end
+    expected_born_dead: float | None = None
+    closed_above: int | None = None  # part of dead: closed at the gate's upper end
+    revived: int | None = None  # episodes that ended
+    silent: int | None = None  # at the end, not (yet) dead
+    silent_samples: int | None = None  # independent examples that each silent unit was silent on, at least
+    rare: int | None = None
+    dormant: int | None = None
+    nonfinite: int | None = None  # units with NaN or Inf in the last windows
+    stuck: bool = False
+    since: int | None = None  # median step of the deaths
+    rate: float | None = None  # learning rate that the update at the median death used
+    samples: int | None = None  # independent examples in the span that the dead units were silent at least
+    bound: float | None = None  # 3/samples: a dead unit fires on at most this share of examples (95 %)
+    window: tuple[int, int] | None = None  # steps that were watched
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Shares of one site's units at the end of each window."""
+
+    site: int
+    steps: tuple[int, ...]  # last step of each window
+    dead: tuple[float, ...]
+    silent: tuple[float, ...]  # not dead
+    rare: tuple[float, ...]
+    active: tuple[float, ...]  # mean share of rows inside the gate
+
+
+@dataclass(frozen=True, slots=True)
+class RateLink:
+    """What ties deaths to a learning rate. "observed" is a description; only interventions carry a p-value."""
+
+    site: int | None
+    group: int | None
+    evidence: Literal["dither", "branch", "sweep", "observed"]
+    rate_ratio: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence for a person: what, where, why one may believe it, and what to do."""
+
+    code: str
+    level: Level
+    where: str
+    text: str
+    advice: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the model was seen at all."""
+
+    seen: int
+    known: int
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that a reporter needs; the JSON report is this record, field by field."""
+
+    version: int
+    run: str
+    model: str
+    status: Status
+    first_step: int | None
+    last_step: int | None
+    thresholds: Thresholds
+    sampling: Sampling
+    coverage: Coverage
+    verdicts: tuple[Verdict, ...]
+    episodes: tuple[Episode, ...]
+    history: tuple[History, ...]
+    links: tuple[RateLink, ...]
+    findings: tuple[Finding, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def worst(self) -> Verdict | None:
+        """The site with the largest dead share, or None where nothing was seen."""
+        seen = [v for v in self.verdicts if v.units]
+        return max(seen, key=lambda v: (v.dead or 0) / (v.units or 1), default=None)
+
+    def __str__(self) -> str:
+        lines = [f"{self.run}: {self.status} — {self.coverage.seen} of {self.coverage.known} activation sites seen"]
+        lines += [f"{f.level}: {f.text}" for f in self.findings]
+        return "\n".join(lines)
+
+
+DIAGNOSIS_VERSION = 1
+"""Version of the JSON report. 1: first."""

@@ -1,0 +1,110 @@
+"""The states of units: active, rare, silent, dead. numpy only.
+
+A unit is *dead* at the end of a window if no row was inside its gate for the whole patience, over enough independent
+examples, and, where the gradient is screened, no gradient reached it in that span. Silence alone is not death: in deep
+layers most silent spells end by themselves. The sample count matters too: silence over n examples shows no more than
+that the unit fires on at most 3/n of them (95 %).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deadneuron.records import Bools, Ints, Site, Thresholds, Window
+
+ACTIVE, RARE, SILENT, DEAD = range(4)
+STATE_NAMES = ("active", "rare", "silent", "dead")
+
+States = NDArray[np.uint8]
+NEVER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One site's windows of one phase in order of steps, as matrices [windows, units]."""
+
+    site: Site
+    windows: tuple[Window, ...]
+    active: Ints
+    first_active: Ints
+    last_active: Ints
+
+    @property
+    def first_step(self) -> int:
+        return self.windows[0].first_step
+
+    @property
+    def last_step(self) -> int:
+        return self.windows[-1].last_step
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is known of a site's units at the end of one window. Arrays have shape [units]."""
+
+    window: int  # index into the timeline
+    states: States
+    last_seen: Ints  # last active step; NEVER if not since the timeline began
+    silent_steps: Ints  # watched steps since then
+    silent_samples: Ints  # independent examples in the windows since then that were silent throughout
+
+
+def make_timeline(site: Site, windows: Sequence[Window]) -> Timeline | None:
+    """The timeline of windows of one site and phase, or None where there is none."""
+    if not windows:
+        return None
+    ordered = tuple(sorted(windows, key=lambda w: w.first_step))
+    return Timeline(
+        site,
+        ordered,
+        np.stack([w.active for w in ordered]),
+        np.stack([w.first_active for w in ordered]),
+        np.stack([w.last_active for w in ordered]),
+    )
+
+
+def walk(timeline: Timeline, thresholds: Thresholds) -> Iterator[Moment]:
+    """The units' states at the end of each window.
+
+    Steps in which the site was not seen count neither as silence nor as activity.
+    """
+    units = timeline.site.units
+    last_seen = np.full(units, NEVER, dtype=np.int64)
+    silent_steps = np.zeros(units, dtype=np.int64)
+    silent_samples = np.zeros(units, dtype=np.int64)
+    last_flow = np.full(units, NEVER, dtype=np.int64)
+    watched_to = NEVER
+    for index, window in enumerate(timeline.windows):
+        fired = window.active > 0
+        # A window may begin with the step that ended the one before, if several optimizers stepped in turn.
+        length = window.last_step - max(window.first_step - 1, watched_to)
+        watched_to = window.last_step
+        last_seen = np.where(fired, window.last_active, last_seen)
+        silent_steps = np.where(fired, window.last_step - window.last_active, silent_steps + length)
+        # Of a window in which the unit fired, the examples after its last firing are not known: none are counted.
+        silent_samples = np.where(fired, 0, silent_samples + window.samples)
+        if window.last_flow is not None:
+            last_flow = np.maximum(last_flow, window.last_flow)
+        dead = (silent_steps >= thresholds.patience) & (silent_samples >= thresholds.samples) & (last_flow <= last_seen)
+        yield Moment(index, _states(window, fired, dead, thresholds), last_seen, silent_steps, silent_samples)
+
+
+def _states(window: Window, fired: Bools, dead: Bools, thresholds: Thresholds) -> States:
+    # A quotient, not a product: k of n units or rows is then exactly the share k/n that a profile names.
+    rare = fired & (window.active / window.rows < thresholds.rare)
+    return np.select([dead, ~fired, rare], [DEAD, SILENT, RARE], ACTIVE).astype(np.uint8)
+
+
+def bound(samples: int | None) -> float | None:
+    """Upper 95 % bound on the share of examples that a unit silent on all `samples` fires on: the rule of three.
+
+    The exact bound is 1 - 0.05^(1/n); 3/n lies above it for every n.
+
+    >>> bound(3000)
+    0.001
+    """
+    return min(1.0, 3 / samples) if samples else None

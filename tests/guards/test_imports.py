@@ -1,0 +1,62 @@
+"""What may be loaded when: importing deadneuron, and its command line, stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of the top-level modules that a fresh Python has loaded after running `code`."""
+    program = f"{code}\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+COMMAND = """
+import sys
+from deadneuron.cli import main
+sys.argv = ["deadneuron", *{args!r}]
+try:
+    main()
+except SystemExit:
+    pass
+"""
+
+
+def test_importing_deadneuron_loads_neither_torch_nor_pandas_nor_numpy():
+    assert loaded_after("import deadneuron").isdisjoint({"torch", "pandas", "numpy", "pyarrow", "rich"})
+
+
+def test_this_check_can_fail():
+    assert "numpy" in loaded_after("import deadneuron; deadneuron.Verdict")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["report", "--help"], ["demo", "--help"]])
+def test_help_loads_neither_torch_nor_pandas(args):
+    assert loaded_after(COMMAND.format(args=args)).isdisjoint({"torch", "pandas", "pyarrow"})
+
+
+def test_a_report_loads_no_torch(demo_runs):
+    loaded = loaded_after(COMMAND.format(args=["report", str(demo_runs / "lr0.2")]))
+    assert "torch" not in loaded
+    assert "pandas" in loaded
+
+
+def test_watching_loads_no_pandas():
+    assert "pandas" not in loaded_after("import deadneuron; deadneuron.watch")
+
+
+def test_every_public_name_exists_and_none_is_a_submodule():
+    import importlib.util
+
+    import deadneuron
+
+    for name in deadneuron.__all__:
+        assert getattr(deadneuron, name) is not None
+        assert importlib.util.find_spec(f"deadneuron.{name}") is None
+    assert set(deadneuron.__all__) < set(dir(deadneuron))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = deadneuron.nothing
