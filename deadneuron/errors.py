@@ -70,3 +70,7 @@ class MissingExtraError(DeadneuronError):
     """An optional package is needed for this and is not installed."""
 
     code = "missing-extra"
+
+
+class DeadneuronWarning(UserWarning):
+    """Something could not be measured; `monitor.gaps` and the report say what."""

@@ -11,10 +11,8 @@ import os
 import platform
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -35,17 +33,13 @@ from deadneuron.measure.gates import gate_of
 from deadneuron.measure.probe import Probe
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
 from deadneuron.measure.sites import LiveSite, axes_by_name, find_activations, plain_name, site_names
+from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
-from deadneuron.records import Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
+from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
 from deadneuron.store.layout import FORMAT
 from deadneuron.store.writer import Writer, claim_folder
 
-_MOST_GAPS = 1000  # records; a failure at every call must not fill the disk
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
-
-
-class DeadneuronWarning(UserWarning):
-    """Something could not be measured; `monitor.gaps` and the report say what."""
 
 
 def watch(
@@ -96,7 +90,7 @@ def watch(
         chosen = replace(chosen, sampling=replace(chosen.sampling, every=every))
     optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     optimizers = [steppable(one) for one in optimizers]
-    unknown = set(phases) - {"train", "eval"}
+    unknown = set(phases) - set(PHASES)
     if unknown or not phases:
         raise UsageError("phases are 'train' and 'eval'", where=f"phases={tuple(phases)}", todo="give one or both")
     activations, unmeasurable = find_activations(model, include, exclude)
@@ -136,7 +130,7 @@ def watch(
         on_finding=on_finding,
     )
     for where, reason in unmeasurable.items():
-        monitor._note_gap(where, reason)
+        monitor._trouble.note(where, reason)
     if run is None:
         print(f"deadneuron: writing {path}", file=sys.stderr)
     return monitor
@@ -166,13 +160,13 @@ class Monitor:
         self._on_finding = on_finding
         self._told: set[tuple[str, str]] = set()
         self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
-        self._gaps: dict[tuple[str, str], Gap] = {}
-        self._warned = False
         self._closed = False
         self._pid = os.getpid()
         self._first = 0  # first step of the open window
+        self._step = 0  # the last step all of whose passes have run
         self._snapshot = time.monotonic()
-        self._writer = Writer(path, info, fail=self._fail)
+        self._trouble = Trouble(lambda: self._step, lambda gap: self._writer.add("gaps", lambda: [gap]))
+        self._writer = Writer(path, info, fail=self._trouble.fail)
         self._probe = Probe(
             model,
             activations,
@@ -180,9 +174,9 @@ class Monitor:
             phases=phases,
             axes=axes,
             batch_axis=batch_axis,
-            fail=self._fail,
+            fail=self._trouble.fail,
         )
-        self._clock = Clock(optimizers, self._on_step, self._on_tick, self._fail)
+        self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
         me = weakref.ref(self)
         # A script that just ends, without `with` or close(), keeps its last window too.
@@ -201,19 +195,19 @@ class Monitor:
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """What could not be measured so far, and why."""
-        return tuple(self._gaps.values())
+        return self._trouble.gaps
 
     def log(self, loss: float | Tensor | None = None, grad_norm: float | Tensor | None = None) -> None:
         """Note the loss or gradient norm of this step. Tensors are read later, off the training thread."""
         if not self._closed:
             values: dict[str, Number] = {"loss": loss, "grad_norm": grad_norm}
-            self._guard("log", lambda: self._clock.log(values, passes_since=self._probe.ran))
+            self._trouble.guard("log", lambda: self._clock.log(values, passes_since=self._probe.ran))
 
     def step(self, lr: float | Tensor | Sequence[float]) -> None:
         """Count one step of a loop without a torch optimizer, at this learning rate (one, or one for each group)."""
         if not self._closed:
             rates: Sequence[Number] = list(lr) if isinstance(lr, (list, tuple)) else [lr]  # type: ignore[list-item]
-            self._guard("step", lambda: self._clock.manual(rates))
+            self._trouble.guard("step", lambda: self._clock.manual(rates))
 
     def pause(self) -> None:
         """Stop counting until `resume()`; steps and rates go on."""
@@ -240,7 +234,7 @@ class Monitor:
         self._closed = True
         atexit.unregister(self._at_exit)
         for what in (self._drain_rest, self._clock.detach, self._finish_folder):
-            self._guard("close", what)
+            self._trouble.guard("close", what)
         unwatch_scalers(self._clock)
         self._probe.detach()
         self._parameters.clear()
@@ -259,13 +253,14 @@ class Monitor:
     def _on_step(self, step: int, complete: bool) -> None:
         """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
         self._probe.seal(step)
+        self._step = step
         sampling, length = self._info.sampling, step - self._first + 1
         if length > sampling.window or (length == sampling.window and complete):
             self._drain(step)
             # What still runs in an incomplete step belongs to the next window, which then begins with that step.
             self._first = step + 1 if complete else step
             self._probe.refresh_gates()
-            self._guard("on_finding", self._look)
+            self._trouble.guard("on_finding", self._look)
         elif time.monotonic() - self._snapshot > sampling.flush_seconds:
             self._take_snapshot()
         due = (step + 1) % sampling.every == 0
@@ -315,7 +310,7 @@ class Monitor:
         unseen = [tap.name for tap in self._probe.taps if not tap.sites]
         ran = "while the model ran" if self._probe.passes else f"in {' or '.join(sorted(self._probe.phases))} mode"
         compiled = " (or only in compiled code, which is not measured)" if self._clock.step >= 0 else ""
-        self._note_gaps(unseen, f"never called {ran}{compiled}")
+        self._trouble.note_all(unseen, f"never called {ran}{compiled}")
 
     def _finish_folder(self) -> None:
         self._info = replace(self._info, ended=_now())
@@ -350,35 +345,6 @@ class Monitor:
             group=group_of(site.feeder, self._clock.optimizers, self._clock.groups) if self._optimized else 0,
         )
 
-    # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _guard(self, where: str, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            self._fail(where, f"{type(error).__name__}: {error}")
-
-    def _fail(self, where: str, reason: str) -> None:
-        """Something was not measured: one gap for each place and reason, one warning in all."""
-        self._note_gap(where, reason)
-        if self._warned:
-            return
-        self._warned = True
-        message = f"deadneuron measures less than it should ({where}: {reason}); the training is not affected"
-        with suppress(Warning):  # where the user turns warnings into errors, this one still must not raise
-            warnings.warn(message, DeadneuronWarning, stacklevel=2)
-
-    def _note_gaps(self, places: Sequence[str], reason: str) -> None:
-        for where in places:
-            self._note_gap(where, reason)
-
-    def _note_gap(self, where: str, reason: str) -> None:
-        key = (where, reason)
-        if key in self._gaps or len(self._gaps) >= _MOST_GAPS:
-            return
-        gap = self._gaps[key] = Gap(where, reason, max(self._clock.step, 0) if hasattr(self, "_clock") else 0)
-        self._writer.add("gaps", lambda: [gap])
-
     def _look(self) -> None:
         """Diagnose for on_finding, as often as a small share of the time allows."""
         ended, took = self._looked
@@ -390,7 +356,7 @@ class Monitor:
         for finding in findings:
             if (finding.code, finding.where) not in self._told:
                 self._told.add((finding.code, finding.where))
-                self._guard("on_finding", lambda finding=finding: self._on_finding(finding))  # type: ignore[misc]
+                self._trouble.guard("on_finding", lambda finding=finding: self._on_finding(finding))  # type: ignore[misc]
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 Phase = Literal["train", "eval"]
+PHASES: tuple[Phase, ...] = ("train", "eval")
 Level = Literal["note", "warning", "severe"]
 Status = Literal["healthy", "warning", "severe", "unknown"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "severe")

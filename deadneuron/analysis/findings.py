@@ -141,6 +141,8 @@ def _when(deaths: Sequence[Episode]) -> str:
         if span[0] == span[1]
         else f" at rates {span[0]:.3g}–{span[1]:.3g}"
     )
+    if steps[0] == steps[-1]:
+        return f"; all deaths in step {steps[0]}{rate}"
     return f"; deaths from step {steps[0]} to {steps[-1]}, half of them by step {middle},{rate}".rstrip(",")
 
 

@@ -7,6 +7,7 @@ from io import StringIO
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from deadneuron.records import Diagnosis, Finding
@@ -35,14 +36,15 @@ def _parts(diagnosis: Diagnosis, width: int) -> Iterable[RenderableType]:
     if diagnosis.findings or diagnosis.links:
         yield _section("WHY")
         yield from (_indent(_why(finding)) for finding in diagnosis.findings)
-        yield from (_indent(Text(f"· {printable(link.note)}", style="dim")) for link in diagnosis.links)
+        yield from (_indent(_item("·", Text(printable(link.note)), "dim")) for link in diagnosis.links)
     yield _section("NEXT")
     yield from (_indent(line) for line in _next(diagnosis))
     yield _section("SEEN", _coverage_line(diagnosis))
     if diagnosis.gaps:
         yield _section("NOT MEASURED")
         for gap in diagnosis.gaps:
-            yield _indent(Text(f"· {printable(gap.where)}: {printable(gap.reason)} (since step {gap.first_step})"))
+            said = f"{printable(gap.where)}: {printable(gap.reason)} (since step {gap.first_step})"
+            yield _indent(_item("·", Text(said)))
 
 
 def _head(diagnosis: Diagnosis) -> Text:
@@ -75,16 +77,23 @@ def _verdict_line(diagnosis: Diagnosis) -> Text:
 def _legend(diagnosis: Diagnosis) -> Iterator[str]:
     t = diagnosis.thresholds
     yield f"dead   no row inside the gate for {t.patience} steps and {t.samples:,} examples: born so, or died since"
-    yield "n      independent examples that each dead unit was silent on: it fires on at most 3/n of them (95 %);"
+    yield "n      examples that each dead unit was silent on: it fires on at most 3/n of them (95 %);"
     yield f"       where none is dead, the examples of the last {t.patience} steps"
     yield "since  step of the median death, and the learning rate that this step's update used"
     yield f"rare   active on less than {t.rare:.0%} of the last window's rows, and not dead"
 
 
+def _item(mark: str, text: Text, style: str = "") -> RenderableType:
+    """A line of a list; what does not fit goes on under the text, not under the mark."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text(mark, style=style), text)
+    return grid
+
+
 def _why(finding: Finding) -> RenderableType:
-    line = Text(f"{MARKS[finding.level]} ", style=STYLES[finding.level])
-    line.append(printable(finding.text), style="default not bold")
-    return line.append("".join(f"\n  {fact}" for fact in _facts(finding)), style="dim not bold")
+    text = Text(printable(finding.text))
+    text.append("".join(f"\n{fact}" for fact in _facts(finding)), style="dim")
+    return _item(MARKS[finding.level], text, STYLES[finding.level])
 
 
 def _facts(finding: Finding) -> Iterator[str]:
@@ -100,13 +109,13 @@ def _facts(finding: Finding) -> Iterator[str]:
         yield "most deaths: " + ", ".join(steps[:3])
 
 
-def _next(diagnosis: Diagnosis) -> Iterator[Text]:
+def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for finding in diagnosis.findings:
-        yield Text(f"→ {printable(finding.where)}: {printable(finding.advice)}")
+        yield _item("→", Text(f"{printable(finding.where)}: {printable(finding.advice)}"))
     if not diagnosis.findings:
-        yield Text("→ nothing to change: hardly a unit died, and the layers stay active")
+        yield _item("→", Text("nothing to change: hardly a unit died, and the layers stay active"))
     command = f"deadneuron report {printable(diagnosis.run)} --format json"
-    yield Text(f"→ every death with its step and rate: {command}", style="dim")
+    yield _item("→", Text(f"every death with its step and rate: {command}", style="dim"), "dim")
 
 
 def _coverage_line(diagnosis: Diagnosis) -> Text:

@@ -60,7 +60,7 @@ class Parts:
         with pq.ParquetWriter(temporary, SCHEMAS[self.kind], **_options(SCHEMAS[self.kind])) as writer:
             for part in ranges:
                 # Batch by batch: a long run's parts need not fit into memory together.
-                source = pq.ParquetFile(self.folder / self._name(*part))
+                source = open_part(self.folder / self._name(*part))
                 for group in range(source.num_row_groups):
                     writer.write_table(source.read_row_group(group))
                 source.close()
@@ -76,6 +76,11 @@ def write_part(path: Path, table: pa.Table) -> None:
     temporary = _temporary(path)
     pq.write_table(table, temporary, **_options(table.schema))
     os.replace(temporary, path)
+
+
+def open_part(path: Path) -> pq.ParquetFile:
+    """Open a part so that damage raises when it is read."""
+    return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 def current_parts(folder: Path) -> tuple[dict[Kind, list[Path]], list[Path]]:
@@ -126,6 +131,7 @@ def _options(schema: pa.Schema) -> dict[str, object]:
     lists = [f"{c.name}.list.element" for c in schema if pa.types.is_large_list(c.type)]
     return {
         "compression": "zstd",
+        "write_page_checksum": True,  # a flipped byte is found, not read
         "use_dictionary": others + [name for name in lists if name not in floats],
         "use_byte_stream_split": floats,
     }

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deadneuron.errors import NotARunError
-from deadneuron.records import BINS, Gap, RunInfo, Tick, Window
+from deadneuron.records import BINS, PHASES, Gap, RunInfo, Tick, Window
 from deadneuron.store.layout import OPEN, OPTIONAL, RUN_FILE, SCHEMAS, Kind, Record, from_table, info_from_json
-from deadneuron.store.parts import current_parts, missing_parts
+from deadneuron.store.parts import current_parts, missing_parts, open_part
 from deadneuron.store.ranks import merge_ranks, merge_ticks
 
 _TRIES = 10  # a part may be merged away between listing and reading; each try reads only what is new
@@ -101,7 +100,7 @@ def _read_part_or_gap(kind: Kind, part: Path) -> list[Record] | Gap | None:
 
 
 def _read_part(kind: Kind, part: Path) -> list[Record]:
-    table = pq.ParquetFile(part).read()
+    table = open_part(part).read()
     columns = [column for column in SCHEMAS[kind] if column.name in table.column_names]
     names = [column.name for column in columns]
     missing = [c.name for c in SCHEMAS[kind] if c.name not in OPTIONAL and c.name not in names]
@@ -129,4 +128,5 @@ def _fits(window: Window, units: int | None) -> bool:
         all(array is None or len(array) == units for array in per_unit)
         and all(array is None or len(array) == BINS for array in histograms)
         and window.rows > 0
+        and window.phase in PHASES
     )

@@ -86,7 +86,7 @@ def test_units_that_revived_are_no_evidence():
     diagnosis = diagnose(run)
     assert diagnosis.verdicts[0].revived == 1
     assert diagnosis.findings[0].evidence["worst_steps"] == [[50, 3, 0.1]]
-    assert "deaths from step 50 to 50, half of them by step 50, at rate 0.1" in diagnosis.findings[0].text
+    assert "all deaths in step 50 at rate 0.1" in diagnosis.findings[0].text
 
 
 def test_unseen_sites_are_named_up_to_five():
@@ -100,6 +100,6 @@ def test_without_rates_nothing_is_said_of_them():
         [SITE], make_windows(SITE, lives(20, STEPS, {u: [(51, 299)] for u in range(3)}), ends_every(50, STEPS))
     )
     (finding,) = diagnose(run).findings
-    assert finding.text.endswith("half of them by step 50")
+    assert finding.text.endswith("all deaths in step 50")
     assert finding.evidence["rates"] is None
     assert "a lower learning rate" in finding.advice

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from making import make_info, make_site
+from making import PROFILE, make_info, make_site
 
 from deadneuron.store.layout import RUN_FILE, info_to_json, to_table
 from deadneuron.store.parts import write_part
+from deadneuron.store.writer import Writer
 
 
 class Folder:
@@ -37,3 +40,22 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path):
     return Folder(tmp_path / "run")
+
+
+@pytest.fixture
+def failures():
+    return []
+
+
+@pytest.fixture
+def make_writer(tmp_path, failures):
+    made = []
+
+    def make(seconds=3600.0, **changes):
+        info = make_info([make_site(0, 5)], sampling=replace(PROFILE.sampling, flush_seconds=seconds), **changes)
+        made.append(Writer(tmp_path / "run", info, fail=lambda where, reason: failures.append((where, reason))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

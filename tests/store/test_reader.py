@@ -110,6 +110,20 @@ def test_a_torn_part_is_a_gap_and_the_others_are_read(folder):
     assert "\n" not in run.gaps[0].reason
 
 
+def test_a_flipped_byte_in_a_page_is_a_gap_and_not_another_number(folder):
+    part = folder.part("windows", [window(0, 6), window(7, 12)])
+    sound, whole = part.read_bytes(), read_folder(folder.path)
+    changed = 0
+    for place in range(4, len(sound) // 2, 17):  # pages come first, the footer last
+        hurt = bytearray(sound)
+        hurt[place] ^= 0x10
+        part.write_bytes(bytes(hurt))
+        run = read_folder(folder.path)
+        changed += run.gaps != ()
+        assert run.gaps or all(same(a, b) for a, b in zip(run.windows, whole.windows, strict=True))
+    assert changed > 20
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_to_a_part_raises(folder, data):

@@ -10,39 +10,18 @@ import time
 from dataclasses import replace
 
 import pytest
-from making import PROFILE, make_info, make_site, make_ticks, make_window
+from making import make_info, make_site, make_ticks, make_window
 
-from deadneuron.errors import RunFolderError
 from deadneuron.frames import read_run
 from deadneuron.records import Gap
 from deadneuron.store import layout, parts, writer
 from deadneuron.store.reader import read_folder
-from deadneuron.store.writer import Writer, claim_folder
 
 SITE = make_site(0, 5)
 
 
 def window(first, last):
     return make_window(SITE, first, last, [[1, 2, 0, 3, 4]] * (last - first + 1))
-
-
-@pytest.fixture
-def failures():
-    return []
-
-
-@pytest.fixture
-def make_writer(tmp_path, failures):
-    made = []
-
-    def make(seconds=3600.0, **changes):
-        info = make_info([SITE], sampling=replace(PROFILE.sampling, flush_seconds=seconds), **changes)
-        made.append(Writer(tmp_path / "run", info, fail=lambda where, reason: failures.append((where, reason))))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def steps(path):
@@ -356,54 +335,3 @@ def test_a_reader_beside_a_writer_that_merges_never_fails_repeats_or_skips(make_
     assert seen == sorted(seen), "a later look saw less"
     assert steps(made.path) == list(range(last))
     assert read_run(made.path).layers["last_step"].max() == last - 1
-
-
-# ── the folder of a new run ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_an_existing_run_is_never_overwritten_unasked(make_writer, tmp_path):
-    made = make_writer()
-    made.close()
-    with pytest.raises(RunFolderError, match=r"exists already.*overwrite=True") as caught:
-        claim_folder(made.path, "Net", overwrite=False)
-    assert "\n" not in str(caught.value)
-    assert (made.path / "run.json").exists()
-    (made.path / "trials").mkdir()
-    assert claim_folder(made.path, "Net", overwrite=True) == made.path
-    assert [path.name for path in made.path.iterdir()] == ["trials"]
-
-
-def test_a_folder_of_something_else_is_never_touched(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunFolderError, match="no run of deadneuron's"):
-        claim_folder(tmp_path, "Net", overwrite=True)
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def test_an_empty_or_missing_folder_is_taken(tmp_path):
-    assert claim_folder(tmp_path, "Net", overwrite=False) == tmp_path
-    assert claim_folder(tmp_path / "a" / "b", "Net", overwrite=False) == tmp_path / "a" / "b"
-
-
-def test_runs_without_a_name_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(writer.time, "strftime", lambda _: "20240229-120000-")
-    made = [claim_folder(None, "Net", overwrite=False) for _ in range(3)]
-    assert [path.name for path in made] == [f"20240229-120000-Net{end}" for end in ("", "-2", "-3")]
-    assert all(path.parent.name == "runs" for path in made)
-
-
-@pytest.mark.parametrize("where", ["file", "file/run", "\0", "n" * 300, "long"])
-def test_a_place_that_cannot_be_a_run_folder_is_told_in_one_line(tmp_path, where):
-    (tmp_path / "file").write_text("in the way")
-    path = tmp_path / where if where != "long" else tmp_path / "/".join(["deep"] * 1200)
-    with pytest.raises(RunFolderError) as caught:
-        Writer(claim_folder(path, "Net", overwrite=False), make_info([SITE]), fail=lambda *_: None)
-    assert "\n" not in str(caught.value)
-
-
-def test_runs_as_a_file_is_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(RunFolderError, match="cannot write the run folder"):
-        claim_folder(None, "Net", overwrite=False)
