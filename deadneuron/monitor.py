@@ -162,7 +162,8 @@ class Monitor:
         self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
         self._closed = False
         self._pid = os.getpid()
-        self._first = 0  # first step of the open window
+        # The open window's steps. The first step has a window of its own: what the initialization alone did.
+        self._first, self._last = 0, 0
         self._step = 0  # the last step all of whose passes have run
         self._snapshot = time.monotonic()
         self._trouble = Trouble(lambda: self._step, lambda gap: self._writer.add("gaps", lambda: [gap]))
@@ -254,17 +255,24 @@ class Monitor:
         """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
         self._probe.seal(step)
         self._step = step
-        sampling, length = self._info.sampling, step - self._first + 1
-        if length > sampling.window or (length == sampling.window and complete):
+        self._trouble.guard("output", self._note_finite)
+        sampling = self._info.sampling
+        if step > self._last or (step == self._last and complete):
             self._drain(step)
             # What still runs in an incomplete step belongs to the next window, which then begins with that step.
             self._first = step + 1 if complete else step
+            self._last = ((step + 1) // sampling.window + 1) * sampling.window - 1
             self._probe.refresh_gates()
             self._trouble.guard("on_finding", self._look)
         elif time.monotonic() - self._snapshot > sampling.flush_seconds:
             self._take_snapshot()
         due = (step + 1) % sampling.every == 0
         self._probe.full = due if complete else due or step % sampling.every == 0
+
+    def _note_finite(self) -> None:
+        finite, tick = self._probe.take_finite(), self._clock.current
+        if finite is not None and tick is not None:
+            tick.finite = finite if tick.finite is None else tick.finite & finite
 
     def _on_tick(self, tick: LiveTick) -> None:
         self._writer.add("ticks", lambda: [tick.finished()])
@@ -287,7 +295,7 @@ class Monitor:
 
     def _packed(self, step: int) -> Callable[[], list[Window]]:
         packs = [(pool.pack(), pool.phase) for pool in self._probe.pools.values() if pool.slots]
-        two = frozenset(site.number for site in self._probe.sites if site.two_histograms)
+        two = frozenset(site.number for site in self._probe.sites if site.outputs is None)
         first, rank = self._first, self._info.rank
 
         def produce() -> list[Window]:
@@ -341,6 +349,7 @@ class Monitor:
             unit_axis=site.axis,
             axis_from=site.axis_from,
             gate=site.gate,
+            outputs=site.outputs,
             feeder=feeder,
             group=group_of(site.feeder, self._clock.optimizers, self._clock.groups) if self._optimized else 0,
         )

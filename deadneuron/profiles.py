@@ -99,6 +99,12 @@ def _check_ranges(profile: Profile) -> None:
         "thresholds.severe must lie between 0 and 1": 0 < thresholds.severe <= 1,
         "thresholds.stuck_windows must be at least 1": thresholds.stuck_windows >= 1,
         "thresholds.revival_windows must be at least 1": thresholds.revival_windows >= 1,
+        "thresholds.born_excess must lie between 0 and 1": 0 <= thresholds.born_excess <= 1,
+        "thresholds.dormant must lie between 0 and 1": 0 <= thresholds.dormant <= 1,
+        "thresholds.spike must lie between 0 and 1": 0 < thresholds.spike <= 1,
+        "thresholds.spike_shift must lie between 0 and 1": 0 < thresholds.spike_shift <= 1,
+        "thresholds.fading must lie between 0 and 1": 0 < thresholds.fading <= 1,
+        "thresholds.saturated must lie between 0 and 1": 0 < thresholds.saturated <= 1,
     }
     for rule, holds in rules.items():
         if not holds:

@@ -67,6 +67,7 @@ def make_window(site: Site, first: int, last: int, active: Sequence[Sequence[int
     values = {
         "phase": "train",
         "rank": 0,
+        "steps": changes.pop("seen", len(steps)),
         "samples": samples,
         "rows": samples * POSITIONS,
         "active": ints(sum(row[u] for row in active) for u in range(units)),
@@ -75,6 +76,7 @@ def make_window(site: Site, first: int, last: int, active: Sequence[Sequence[int
         "sampled_rows": samples,
         "above": np.zeros(units, dtype=np.int64),
         "nonfinite": np.zeros(units, dtype=np.int64),
+        "first_nonfinite": np.full(units, -1, dtype=np.int64),
         "mean": np.full(units, -1.0),
         "square": np.full(units, 2.0),
         "magnitude": np.full(units, 0.25),
@@ -98,7 +100,9 @@ def make_windows(
         seen = [step for step in steps if fired[step] is not None]
         if seen:
             rows = [fired[step] if fired[step] is not None else [0] * site.units for step in steps]
-            made.append(make_window(site, first, end, rows, **({"samples": 11 * len(seen)} | changes)))
+            made.append(
+                make_window(site, first, end, rows, **({"samples": 11 * len(seen), "seen": len(seen)} | changes))
+            )
         first = end + 1
     return made
 

@@ -49,7 +49,7 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
 
 def too_little(timeline: Timeline, thresholds: Thresholds) -> bool:
     """Whether the site was watched too briefly for any unit to be called dead."""
-    steps = sum(window.last_step - window.first_step + 1 for window in timeline.windows)
+    steps = sum(window.steps for window in timeline.windows)
     return steps < thresholds.patience or sum(w.samples for w in timeline.windows) < thresholds.samples
 
 

@@ -6,7 +6,7 @@ pre-hook and an `always_call` forward hook on every module that contains an acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,8 +22,9 @@ _is_tracing: Callable[[], bool] = torch._C._is_tracing
 class CallStack:
     """The stack of running containers of one watched model."""
 
-    def __init__(self, on_enter: Callable[[], None], batch_axis: int) -> None:
+    def __init__(self, on_enter: Callable[[], None], on_leave: Callable[[Any], None], batch_axis: int) -> None:
         self.on_enter = on_enter  # called when an outermost container enters
+        self.on_leave = on_leave  # called with its output when it leaves
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
@@ -65,12 +66,16 @@ class CallStack:
             self.on_enter()
         self.running.append(module)
 
-    def leave(self, module: nn.Module) -> None:
+    def leave(self, module: nn.Module, output: Any) -> None:
         # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
         # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.
         while self.running:
             if self.running.pop() is module:
-                return
+                break
+        else:
+            return
+        if not self.running:
+            self.on_leave(output)
 
 
 def being_traced() -> bool:
@@ -93,20 +98,32 @@ class _Leave(InertWhenCopied):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not being_traced():
-            self.stack.leave(module)
+            self.stack.leave(module, output)
 
 
 def count_examples(inputs: Any, batch_axis: int) -> int | None:
     """Number of independent examples in a model's inputs: the size of the first tensor's batch axis, depth first."""
-    if isinstance(inputs, PackedSequence):
-        return int(inputs.batch_sizes[0])  # always on the host: no sync
-    if isinstance(inputs, Tensor):
-        return int(inputs.shape[batch_axis]) if -inputs.dim() <= batch_axis < inputs.dim() else None
-    if isinstance(inputs, Mapping):
-        inputs = list(inputs.values())
-    if isinstance(inputs, (tuple, list)):
-        for item in inputs:
-            found = count_examples(item, batch_axis)
-            if found is not None:
-                return found
+    for value in _leaves(inputs):
+        if isinstance(value, PackedSequence):
+            return int(value.batch_sizes[0])  # always on the host: no sync
+        if isinstance(value, Tensor) and -value.dim() <= batch_axis < value.dim():
+            return int(value.shape[batch_axis])
     return None
+
+
+def first_floats(output: Any) -> Tensor | None:
+    """The first tensor of floats in a model's output, depth first, or None."""
+    for value in _leaves(output):
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            return value
+    return None
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, (tuple, list)) and not isinstance(values, PackedSequence):
+        for value in values:
+            yield from _leaves(value)
+    else:
+        yield values

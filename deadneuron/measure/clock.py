@@ -32,6 +32,7 @@ class LiveTick:
     owners: list[int] = field(default_factory=list)  # the optimizer of each rate
     loss: Number = None
     grad_norm: Number = None
+    finite: Tensor | None = None  # one bool: whether the model's outputs were
 
     def finished(self) -> Tick:
         """As a record; this waits for the device where a value is a tensor.
@@ -52,6 +53,7 @@ class LiveTick:
             skipped=everyone,
             loss=None if self.loss is None else _number(self.loss, math.nan),
             grad_norm=None if self.grad_norm is None else _number(self.grad_norm, math.nan),
+            finite=None if self.finite is None else bool(self.finite),
         )
 
 

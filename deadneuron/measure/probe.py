@@ -16,9 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.errors import UsageError
 from deadneuron.measure import counters
-from deadneuron.measure.callstack import CallStack, being_traced
+from deadneuron.measure.callstack import CallStack, being_traced, first_floats
 from deadneuron.measure.feeders import Producer, still_fed_by, trace
-from deadneuron.measure.gates import NOT_MONOTONE, gate_of, learned_low
+from deadneuron.measure.gates import edge_outputs, gate_of, learned_low
 from deadneuron.measure.inert import InertWhenCopied
 from deadneuron.measure.pool import Pool
 from deadneuron.measure.sites import AxisFrom, LiveSite, containers_of, guess_axis
@@ -52,8 +52,9 @@ class Probe:
         self.sites: list[LiveSite] = []
         self.pools: dict[tuple[torch.device, Phase], Pool] = {}
         self.scratch = counters.Scratch()
+        self._outputs: Tensor | None = None  # NaN or Inf once a model's output was, since it was last taken
         self.names = {module: name for name, module in model.named_modules()}
-        self.stack = CallStack(self._on_enter, batch_axis)
+        self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
         self.taps = [Tap(self, name, module) for name, module in activations.items()]
         self._handles: list[RemovableHandle] = self.stack.attach(containers_of(model, activations.values()))
         for tap in self.taps:
@@ -70,6 +71,8 @@ class Probe:
         self.names.clear()
         self.taps.clear()
         self.pools.clear()
+        self._outputs = None
+        self.scratch.clear()
         for site in self.sites:
             site.feeder, site.low = None, None
             site.slots.clear()
@@ -93,7 +96,7 @@ class Probe:
         """Book what was counted since the last call as `step`'s."""
         if self.dirty:
             for pool in self.pools.values():
-                pool.seal(step)
+                pool.seal(step, self.full)
             self.dirty = False
         self.ran = False
         self.stack.reset()
@@ -104,6 +107,30 @@ class Probe:
             low = learned_low(tap.module, self.epsilon)
             for site in tap.sites:
                 site.low = low
+
+    def take_finite(self) -> Tensor | None:
+        """Whether the model's outputs since the last call were finite, as a tensor of one bool; None if none was seen.
+
+        Of each output the first example tells: weights that turned NaN reach every example.
+        """
+        outputs, self._outputs = self._outputs, None
+        return None if outputs is None else torch.isfinite(outputs)
+
+    def _on_leave(self, output: Any) -> None:
+        if self.phase() != "train":
+            return
+        try:
+            values = first_floats(output)
+            if values is None:
+                return
+            values = values.detach()
+            total = (values[0] if values.dim() else values).sum(dtype=torch.float32)
+            if self._outputs is None:
+                with torch.inference_mode(False), torch.no_grad():
+                    self._outputs = torch.zeros((), dtype=torch.float32, device=total.device)
+            self._outputs.add_(total.to(self._outputs.device, non_blocking=True))
+        except Exception as error:
+            self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
 
     def _on_enter(self) -> None:
         self.passes += 1
@@ -117,6 +144,7 @@ class Tap(InertWhenCopied):
     def __init__(self, probe: Probe, name: str, module: nn.Module) -> None:
         self.probe, self.name, self.module = probe, name, module
         self.gate = gate_of(module, probe.epsilon)
+        self.outputs = edge_outputs(module)
         self.sites: list[LiveSite] = []
         self.routes: dict[tuple[nn.Module | None, int], LiveSite] = {}  # (caller, call number) → its site last time
         self.pending: tuple[LiveSite, Phase] | None = None  # its output is wanted too
@@ -180,7 +208,7 @@ class Tap(InertWhenCopied):
         slot = site.slot(self.probe.pool(output.device, phase))
         dims = tuple(i for i in range(output.dim()) if i != site.axis_in(output))
         slot.magnitude.add_(counters.magnitude(output, dims, self.probe.scratch))
-        if site.two_histograms:
+        if site.outputs is None:
             slot.output_histogram.add_(counters.histogram(output, self.probe.scratch))
 
     def _examples(self, x: Tensor, unit_axis: int, site: LiveSite) -> int:
@@ -256,7 +284,7 @@ class Tap(InertWhenCopied):
             axis=axis,
             axis_from=axis_from,
             gate=self.gate,
-            two_histograms=isinstance(self.module, NOT_MONOTONE),
+            outputs=self.outputs,
             caller=caller,
             nth=call,
             feeder=producer.feeder if producer else None,

@@ -36,7 +36,7 @@ class LiveSite:
     axis: int  # as first seen, and as it is reported
     axis_from: AxisFrom
     gate: Gate
-    two_histograms: bool
+    outputs: tuple[float, ...] | None  # at HISTOGRAM_EDGES; None: a histogram of the outputs is taken
     caller: str
     nth: int  # which call of the module in one pass it was when it was first seen
     feeder: Tensor | None = None

@@ -22,6 +22,7 @@ from deadneuron.store.parts import Parts, write_part
 
 Produce = Callable[[], Sequence[Record]]
 _KEEP = 10_000  # batches of records that wait while the disk cannot be written
+_MANY = 1_000  # waiting batches that wake the thread before its time
 
 
 class Writer:
@@ -62,9 +63,11 @@ class Writer:
             return
         with self._lock:
             self._waiting.append((kind, produce))
-            del self._waiting[:-_KEEP]
+            many = len(self._waiting) == _MANY
             if kind == "windows":
                 self._open = None
+        if many:
+            self._wake.set()
 
     def set_open(self, produce: Produce) -> None:
         """The window that is still open, as it stands: what a kill does not lose."""
@@ -104,8 +107,11 @@ class Writer:
         return os.getpid() != self._pid
 
     def _run(self) -> None:
-        while not self._wake.wait(self.seconds):
-            self.flush()
+        while not self._closed:
+            self._wake.wait(self.seconds)
+            self._wake.clear()
+            if not self._closed:
+                self.flush()
 
     def _write(self) -> None:
         with self._lock:
@@ -136,7 +142,10 @@ class Writer:
             again = [(kind, _again(batch)) for kind, batches in made.items() for batch in batches if batch]
             with self._lock:
                 self._info = self._info or info
-                self._waiting = (again + waiting + self._waiting)[-_KEEP:]
+                kept = again + waiting + self._waiting
+                self._waiting = kept[-_KEEP:]
+            if len(kept) > _KEEP:
+                self.fail("run folder", "it could not be written for so long that records were dropped")
 
     def _made(self, kind: Kind, produce: Produce) -> Sequence[Record]:
         try:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from watching import DEAD, STEPS, THRESHOLDS, Shared, frozen_sgd, names, train
+from watching import DEAD, STEPS, THRESHOLDS, Shared, added_up, frozen_sgd, names, train
 from zoo import (
     BATCH,
     INPUTS,
@@ -21,7 +21,6 @@ from zoo import (
 )
 
 import deadneuron
-from deadneuron.store.reader import read_folder
 
 # ── several sites of one module, one site of several calls ───────────────────────────────────────────────────────────
 
@@ -163,7 +162,7 @@ def test_many_calls_by_hand_without_a_gradient_make_no_new_sites(run):
         optimizer.step()
     assert len(monitor.sites) == 1
     assert monitor.gaps == ()
-    assert sum(w.rows for w in read_folder(run).windows) == 51 * BATCH
+    assert sum(w.rows for w in added_up(run).windows) == 51 * BATCH
 
 
 # ── what is watched ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +193,7 @@ def test_what_cannot_be_measured_is_a_gap_and_the_rest_is_measured(run):
         model(torch.randn(BATCH, INPUTS))
         monitor.step(lr=0.1)
     assert {gap.where for gap in monitor.gaps} == {"2", "3"}
-    assert len(read_folder(run).windows) == 1
+    assert len(added_up(run).windows) == 1
 
 
 def test_an_activation_that_never_ran_is_a_gap(run):
