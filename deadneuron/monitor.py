@@ -27,18 +27,21 @@ from torch import Tensor, nn
 
 from deadneuron import __version__
 from deadneuron.errors import UsageError
-from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, group_of, list_groups, steppable
+from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.gates import gate_of
+from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Probe
+from deadneuron.measure.roster import write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
-from deadneuron.measure.sites import LiveSite, axes_by_name, find_activations, plain_name, site_names
+from deadneuron.measure.sites import axes_by_name, find_activations
 from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
 from deadneuron.store.layout import FORMAT
 from deadneuron.store.writer import Writer, claim_folder
 
+_MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
 
 
@@ -155,7 +158,6 @@ class Monitor:
         self.path = path
         """The run folder."""
         self._info = info
-        self._parameters = {id(p): plain_name(n) for n, p in model.named_parameters()}
         self._optimized = bool(optimizers)
         self._on_finding = on_finding
         self._told: set[tuple[str, str]] = set()
@@ -164,10 +166,10 @@ class Monitor:
         self._pid = os.getpid()
         # The open window's steps. The first step has a window of its own: what the initialization alone did.
         self._first, self._last = 0, 0
-        self._step = 0  # the last step all of whose passes have run
         self._snapshot = time.monotonic()
-        self._trouble = Trouble(lambda: self._step, lambda gap: self._writer.add("gaps", lambda: [gap]))
-        self._writer = Writer(path, info, fail=self._trouble.fail)
+        self._trouble = Trouble()
+        self._writer = writer = Writer(path, info, fail=self._trouble.fail)
+        self._trouble.write = lambda gap: writer.add("gaps", lambda: [gap])
         self._probe = Probe(
             model,
             activations,
@@ -179,6 +181,10 @@ class Monitor:
         )
         self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
+        self._newcomers = Newcomers(model, self._clock, self._trouble.note) if optimizers else None
+        # Dropped unclosed, with its model and optimizer (a notebook cell that is run again): the thread must end.
+        self._finalizer = weakref.finalize(self, writer.close)
+        self._finalizer.atexit = False
         me = weakref.ref(self)
         # A script that just ends, without `with` or close(), keeps its last window too.
         self._at_exit = partial(_close_if_alive, me)
@@ -208,10 +214,14 @@ class Monitor:
         """Count one step of a loop without a torch optimizer, at this learning rate (one, or one for each group)."""
         if not self._closed:
             rates: Sequence[Number] = list(lr) if isinstance(lr, (list, tuple)) else [lr]  # type: ignore[list-item]
+            if not self._optimized and len(rates) > len(self._info.groups):
+                self._info = replace(self._info, groups=tuple(f"lr[{index}]" for index in range(len(rates))))
             self._trouble.guard("step", lambda: self._clock.manual(rates))
 
     def pause(self) -> None:
-        """Stop counting until `resume()`; steps and rates go on."""
+        """Stop counting until `resume()`; steps and rates go on. What is not counted is a gap."""
+        if self._probe.on:
+            self._trouble.note("run", f"paused behind step {self._clock.step}", max(self._clock.step, 0))
         self._probe.on = False
 
     def resume(self) -> None:
@@ -237,8 +247,10 @@ class Monitor:
         for what in (self._drain_rest, self._clock.detach, self._finish_folder):
             self._trouble.guard("close", what)
         unwatch_scalers(self._clock)
+        if self._newcomers is not None:
+            self._newcomers.detach()
+        self._finalizer.detach()
         self._probe.detach()
-        self._parameters.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -254,7 +266,7 @@ class Monitor:
     def _on_step(self, step: int, complete: bool) -> None:
         """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
         self._probe.seal(step)
-        self._step = step
+        self._trouble.step = step
         self._trouble.guard("output", self._note_finite)
         sampling = self._info.sampling
         if step > self._last or (step == self._last and complete):
@@ -315,10 +327,13 @@ class Monitor:
         self._probe.seal(step)
         if step >= self._first:
             self._drain(step)
-        unseen = [tap.name for tap in self._probe.taps if not tap.sites]
-        ran = "while the model ran" if self._probe.passes else f"in {' or '.join(sorted(self._probe.phases))} mode"
-        compiled = " (or only in compiled code, which is not measured)" if self._clock.step >= 0 else ""
-        self._trouble.note_all(unseen, f"never called {ran}{compiled}")
+        for tap in self._probe.taps:
+            if not tap.sites:
+                self._trouble.note(tap.name, self._probe.why_unseen(), 0)
+        if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:
+            reason = f"not one step in {self._probe.counted} passes"
+            advice = "give watch() the one that trains this model, or call monitor.step()"
+            self._trouble.fail("optimizer", f"{reason}: {advice}")
 
     def _finish_folder(self) -> None:
         self._info = replace(self._info, ended=_now())
@@ -326,33 +341,14 @@ class Monitor:
         self._writer.close()
 
     def _publish_sites(self) -> None:
-        """Write down sites that were first seen since the last drain."""
-        live, known = self._probe.sites, self._info.sites
-        groups = group_names(self._clock.optimizers, self._clock.groups) if self._optimized else self._info.groups
-        if len(live) == len(known) and groups == self._info.groups:
-            return
-        names = [site.name for site in known] + site_names(live, self._parameters)[len(known) :]
-        sites = tuple(self._site(site, name) for site, name in zip(live, names, strict=True))
-        self._info = replace(self._info, sites=sites, groups=groups)
-        self._writer.update(self._info)
-
-    def _site(self, site: LiveSite, name: str) -> Site:
-        feeder = self._parameters.get(id(site.feeder)) if site.feeder is not None else None
-        return Site(
-            number=site.number,
-            name=name,
-            module=site.module,
-            call=site.call,
-            op=site.op,
-            source="module",
-            units=site.units,
-            unit_axis=site.axis,
-            axis_from=site.axis_from,
-            gate=site.gate,
-            outputs=site.outputs,
-            feeder=feeder,
-            group=group_of(site.feeder, self._clock.optimizers, self._clock.groups) if self._optimized else 0,
-        )
+        """Write down sites that were first seen, or better known, since the last drain."""
+        clock, info = self._clock, self._info
+        groups = group_names(clock.optimizers, clock.groups) if self._optimized else info.groups
+        only_group = 0 if len(groups) == 1 else None
+        sites = write_down(self._probe.sites, info.sites, self._probe.model, clock.optimizers, clock.groups, only_group)
+        if sites != info.sites or groups != info.groups:
+            self._info = replace(info, sites=sites, groups=groups)
+            self._writer.update(self._info)
 
     def _look(self) -> None:
         """Diagnose for on_finding, as often as a small share of the time allows."""

@@ -7,6 +7,7 @@ pre-hook and an `always_call` forward hook on every module that contains an acti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class CallStack:
         self.on_leave = on_leave  # called with its output when it leaves
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
+        self._owner: dict[str, int] = {}  # the thread whose pass is being counted; setdefault is atomic
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
         self.calls: dict[int, int] = {}  # calls of each activation module since the outermost container entered
 
@@ -50,13 +52,22 @@ class CallStack:
         self.calls[key] = count + 1
         return count
 
+    def mine(self) -> bool:
+        """Whether this thread's pass is the one that is counted: two at a time would share counters and buffers."""
+        me = get_ident()
+        return self._owner.get("thread", me) == me
+
     def reset(self) -> None:
         """Forget what runs. Called at each step: a KeyboardInterrupt inside forward skips even `always_call` hooks."""
+        self._owner.clear()
         self.running.clear()
         self.calls.clear()
         self.examples = None
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        me = get_ident()
+        if self._owner.setdefault("thread", me) != me:
+            return
         if not self.running:
             self.calls.clear()
             try:
@@ -67,6 +78,8 @@ class CallStack:
         self.running.append(module)
 
     def leave(self, module: nn.Module, output: Any) -> None:
+        if not self.mine():
+            return
         # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
         # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.
         while self.running:
@@ -76,6 +89,7 @@ class CallStack:
             return
         if not self.running:
             self.on_leave(output)
+            self._owner.clear()
 
 
 def being_traced() -> bool:
@@ -102,24 +116,39 @@ class _Leave(InertWhenCopied):
 
 
 def count_examples(inputs: Any, batch_axis: int) -> int | None:
-    """Number of independent examples in a model's inputs: the size of the first tensor's batch axis, depth first."""
+    """Number of independent examples in a model's inputs: the batch size of the first tensor, depth first.
+
+    A tensor with a batch axis of size 1 (a time step, a temperature) tells only if there is no other; a list of
+    tensors (images of several sizes) is one example an entry.
+    """
+    single = None
     for value in _leaves(inputs):
         if isinstance(value, PackedSequence):
             return int(value.batch_sizes[0])  # always on the host: no sync
+        if isinstance(value, list):
+            return len(value)
         if isinstance(value, Tensor) and -value.dim() <= batch_axis < value.dim():
-            return int(value.shape[batch_axis])
-    return None
+            size = int(value.shape[batch_axis])
+            if size != 1:
+                return size
+            single = 1
+    return single
 
 
 def first_floats(output: Any) -> Tensor | None:
     """The first tensor of floats in a model's output, depth first, or None."""
     for value in _leaves(output):
+        value = value[0] if isinstance(value, list) else value
         if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
             return value
     return None
 
 
 def _leaves(values: Any) -> Iterator[Any]:
+    """Everything in nested containers; a list of several tensors stays one thing."""
+    if isinstance(values, list) and len(values) > 1 and all(isinstance(value, Tensor) for value in values):
+        yield values
+        return
     if isinstance(values, Mapping):
         values = list(values.values())
     if isinstance(values, (tuple, list)) and not isinstance(values, PackedSequence):

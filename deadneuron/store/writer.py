@@ -7,7 +7,9 @@ the next try up to a bound, and then the oldest are dropped.
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -30,7 +32,7 @@ class Writer:
 
     def __init__(self, path: Path, info: RunInfo, *, fail: Callable[[str, str], None]) -> None:
         self.path, self.fail = path, fail
-        self.folder = path / f"rank{info.rank}-{os.getpid()}"
+        self.folder = path / f"rank{info.rank}-{os.getpid()}-{secrets.token_hex(3)}"
         self.seconds = info.sampling.flush_seconds
         self._pid = os.getpid()
         self._info: RunInfo | None = info
@@ -119,6 +121,8 @@ class Writer:
             self._info, self._waiting, self._open = None, [], None
         made: dict[Kind, list[Sequence[Record]]] = {kind: [] for kind in KINDS}
         try:
+            if not self.folder.is_dir():  # moved away, or replaced by a run that was told to overwrite this one
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or another run has taken its place")
             while waiting:
                 kind, produce = waiting[0]
                 made[kind].append(self._made(kind, produce))

@@ -207,14 +207,19 @@ def test_an_activation_that_never_ran_is_a_gap(run):
 
     with deadneuron.watch(Unused(), None, run) as monitor:
         monitor._probe.model(torch.randn(BATCH, INPUTS))
-    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [("spare", "never called while the model ran")]
+    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [
+        ("spare", "never called while the model ran (or only in compiled code, which is not measured)")
+    ]
 
 
 def test_a_model_that_never_trained_is_a_gap_and_not_healthy(run):
     model = nn.Sequential(nn.Linear(INPUTS, UNITS), nn.ReLU()).eval()
     with deadneuron.watch(model, None, run) as monitor:
-        pass
-    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [("1", "never called in train mode")]
+        for _ in range(5):
+            model(torch.randn(BATCH, INPUTS))
+    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [
+        ("1", "never called in train mode: all 5 passes of the model were in another mode")
+    ]
     assert monitor.diagnose().status == "unknown"
 
 
