@@ -42,6 +42,7 @@ from deadneuron.store.layout import FORMAT
 from deadneuron.store.writer import Writer, claim_folder
 
 _MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
+_NO_NEWS = ("too-short", "silent", "no-steps")
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
 
 
@@ -56,7 +57,8 @@ def watch(
     exclude: str | Sequence[str] | None = None,
     unit_axis: Mapping[str, int] | None = None,
     batch_axis: int = 0,
-    phases: Sequence[Phase] = ("train",),
+    phases: Phase | Sequence[Phase] = ("train",),
+    dataset_size: int | None = None,
     on_finding: Callable[[Finding], None] | None = None,
     overwrite: bool = False,
 ) -> Monitor:
@@ -77,7 +79,10 @@ def watch(
         unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
         batch_axis: which axis of the model's input and of the activations holds independent examples.
         phases: which passes count: "train" (model.training is true), "eval", or both.
-        on_finding: called in the training thread with each new finding, at most once for each (code, place).
+        dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
+            without it, an example that comes again in a later epoch counts again.
+        on_finding: called in the training thread with each new finding, at most once for each (code, place): while
+            training as often as 2 % of the time allows, and at the end.
         overwrite: replace an older run in `run`.
 
     Raises:
@@ -86,6 +91,8 @@ def watch(
         ProfileError: an unknown profile, key or value.
         UsageError: a pattern that matches nothing, or something that is no optimizer.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError("this is no torch.nn.Module", where=type(model).__name__, todo="give the model itself")
     chosen = load_profile(profile)
     if every is not None:
         if every < 1:
@@ -93,9 +100,12 @@ def watch(
         chosen = replace(chosen, sampling=replace(chosen.sampling, every=every))
     optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     optimizers = [steppable(one) for one in optimizers]
+    phases = (phases,) if isinstance(phases, str) else tuple(phases)
+    if dataset_size is not None and dataset_size < 1:
+        raise UsageError("dataset_size must be at least 1", where=f"dataset_size={dataset_size}", todo="leave it out")
     unknown = set(phases) - set(PHASES)
     if unknown or not phases:
-        raise UsageError("phases are 'train' and 'eval'", where=f"phases={tuple(phases)}", todo="give one or both")
+        raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
     activations, unmeasurable = find_activations(model, include, exclude)
     for module in activations.values():
         gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
@@ -120,6 +130,7 @@ def watch(
         thresholds=chosen.thresholds,
         groups=group_names(optimizers, list_groups(optimizers)) or ("lr",),
         modules=tuple(activations),
+        dataset_size=dataset_size,
     )
     monitor = Monitor(
         model,
@@ -246,6 +257,7 @@ class Monitor:
         atexit.unregister(self._at_exit)
         for what in (self._drain_rest, self._clock.detach, self._finish_folder):
             self._trouble.guard("close", what)
+        self._trouble.guard("on_finding", self._tell)
         unwatch_scalers(self._clock)
         if self._newcomers is not None:
             self._newcomers.detach()
@@ -258,8 +270,14 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
+        if kind is not None and not self._closed:
+            self._info = replace(self._info, ended_by=kind.__name__)
         self.close()
         return False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"step {self._clock.step}"
+        return f"<Monitor of {self._info.model}, {len(self._info.sites)} sites, {state}, writes {self.path}>"
 
     # ── what the clock calls ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -355,13 +373,20 @@ class Monitor:
         ended, took = self._looked
         if self._on_finding is None or time.monotonic() - ended < took / _LOOK_SHARE:
             return
+        import_module("deadneuron.analysis.diagnosis")  # loading pandas is no part of what a look costs
         began = time.monotonic()
-        findings = self.diagnose().findings
+        self._tell()
         self._looked = (time.monotonic(), time.monotonic() - began)
-        for finding in findings:
-            if (finding.code, finding.where) not in self._told:
-                self._told.add((finding.code, finding.where))
-                self._trouble.guard("on_finding", lambda finding=finding: self._on_finding(finding))  # type: ignore[misc]
+
+    def _tell(self) -> None:
+        """Call on_finding with what it has not been told. That a run is short yet is no news while it runs."""
+        if self._on_finding is None:
+            return
+        for finding in self.diagnose().findings:
+            key = (finding.code, finding.where)
+            if key not in self._told and (self._closed or finding.code not in _NO_NEWS):
+                self._told.add(key)
+                self._trouble.guard("on_finding", partial(self._on_finding, finding))
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

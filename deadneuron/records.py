@@ -172,8 +172,10 @@ class RunInfo:
     thresholds: Thresholds
     groups: tuple[str, ...]  # names of the parameter groups, e.g. "SGD[0]"
     modules: tuple[str, ...]  # activation modules that were asked for, seen or not
+    dataset_size: int | None = None  # distinct training examples, if the user says; no n exceeds it
     sites: tuple[Site, ...] = ()
     ended: str | None = None  # ISO 8601; None while it runs, or if its writer was killed
+    ended_by: str | None = None  # the kind of exception that ended the watched block
 
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,6 +219,7 @@ class Verdict:
     saturated: float | None = None  # share of rows at the activation's flat ends; None where it has none
     nonfinite: int | None = None  # units with NaN or Inf in the last windows
     stuck: bool = False
+    enough: bool = False  # watched for long enough to call a unit dead
     since: int | None = None  # median step of the deaths
     rate: float | None = None  # learning rate that the update at the median death used
     samples: int | None = None  # independent examples in the span that the dead units were silent at least
@@ -261,6 +264,9 @@ class Finding:
     advice: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text} [{self.code}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
@@ -281,6 +287,9 @@ class Diagnosis:
     status: Status
     first_step: int | None
     last_step: int | None
+    ended: str | None  # ISO 8601; None while it runs, or if its writer was killed
+    ended_by: str | None
+    dataset_size: int | None
     thresholds: Thresholds
     sampling: Sampling
     coverage: Coverage
@@ -299,7 +308,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{self.run}: {self.status} — {self.coverage.seen} of {self.coverage.known} activation sites seen"]
-        lines += [f"{f.level}: {f.text}" for f in self.findings]
+        lines += [str(finding) for finding in self.findings]
         return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ STATE_NAMES = ("active", "rare", "silent", "dead")
 
 States = NDArray[np.uint8]
 NEVER = -1
+FOR_EVER = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Timeline:
     active: Ints
     first_active: Ints
     last_active: Ints
+    most: int = FOR_EVER  # distinct examples, where that is known: no n exceeds it
 
     @property
     def first_step(self) -> int:
@@ -54,7 +56,7 @@ class Moment:
     silent_samples: Ints  # independent examples in the windows since then that were silent throughout
 
 
-def make_timeline(site: Site, windows: Sequence[Window]) -> Timeline | None:
+def make_timeline(site: Site, windows: Sequence[Window], dataset_size: int | None = None) -> Timeline | None:
     """The timeline of windows of one site and phase, or None where there is none."""
     if not windows:
         return None
@@ -65,14 +67,16 @@ def make_timeline(site: Site, windows: Sequence[Window]) -> Timeline | None:
         np.stack([w.active for w in ordered]),
         np.stack([w.first_active for w in ordered]),
         np.stack([w.last_active for w in ordered]),
+        FOR_EVER if dataset_size is None else dataset_size,
     )
 
 
 class Walker:
     """Follows one site's units window by window, in order of steps: what a sink does while a run grows."""
 
-    def __init__(self, units: int, thresholds: Thresholds) -> None:
+    def __init__(self, units: int, thresholds: Thresholds, most: int = FOR_EVER) -> None:
         self.thresholds = thresholds
+        self.most = most  # examples that come again tell nothing new: no n exceeds the number of distinct ones
         self.windows = 0
         self.last_seen: Ints = np.full(units, NEVER, dtype=np.int64)
         self._silent_steps: Ints = np.zeros(units, dtype=np.int64)
@@ -102,16 +106,17 @@ class Walker:
         if window.last_flow is not None:
             self._last_flow = np.maximum(self._last_flow, window.last_flow)
         long = self._silent_steps >= self.thresholds.patience
-        enough = self._silent_samples >= self.thresholds.samples
+        samples = np.minimum(self._silent_samples, self.most)
+        enough = samples >= min(self.thresholds.samples, self.most)
         dead = long & enough & (self._last_flow <= self.last_seen)
         self._states = np.where(blind, self._states, _states(window, fired, dead, self.thresholds))
         self.windows += 1
-        return Moment(self.windows - 1, fired, self._states, self.last_seen, self._silent_steps, self._silent_samples)
+        return Moment(self.windows - 1, fired, self._states, self.last_seen, self._silent_steps, samples)
 
 
 def walk(timeline: Timeline, thresholds: Thresholds) -> Iterator[Moment]:
     """The units' states at the end of each window."""
-    walker = Walker(timeline.site.units, thresholds)
+    walker = Walker(timeline.site.units, thresholds, timeline.most)
     for window in timeline.windows:
         yield walker.step(window)
 
