@@ -57,19 +57,23 @@ def _half_point(examples: float) -> float:
     return (low + high) / 2
 
 
+_MAD = 0.6744897501960817  # median of |z| of a standard Gaussian
+
+
 def measured_correlation(mean: Floats, square: Floats, rows: int) -> float | None:
     """rho of a layer from each unit's mean and mean square over the same `rows` pre-activations, or None.
 
-    The units are the ensemble: rho is the mean over units of products of two different rows, over the mean of squares.
-    With S1 = sum of z and S2 = sum of z² over rows, the products of two different rows sum to S1² - S2. None where
-    fewer than two rows or no finite, non-zero unit was seen.
+    The units are the ensemble. What two rows of a unit have in common is the unit's mean, whose variance over the units
+    is rho·s²; what they do not is the variance within a unit, (1 - rho)·s². The variance of the means is taken from
+    the median of their sizes: a bias that was set by hand in a third of the units must not pass for correlation. None
+    where fewer than two rows or no finite, non-zero unit was seen.
     """
     known = np.isfinite(mean) & np.isfinite(square)
-    total = float(square[known].sum())
-    if rows < 2 or not known.any() or total <= 0:
+    if rows < 2 or not known.any() or not square[known].any():
         return None
-    products = (rows * mean[known] ** 2 - square[known]) / (rows - 1)
-    return float(np.clip(products.sum() / total, 0.0, 1.0))
+    within = float(np.mean(np.maximum(square[known] - mean[known] ** 2, 0.0))) * rows / (rows - 1)
+    between = max((float(np.median(np.abs(mean[known]))) / _MAD) ** 2 - within / rows, 0.0)
+    return between / (between + within) if between + within > 0 else None
 
 
 # ── known families, layer by layer ───────────────────────────────────────────────────────────────────────────────────

@@ -74,9 +74,11 @@ def specialised(windows: Sequence[Window], moment: Moment, timeline: Timeline, r
         return 0
     rates = np.sum([w.active for w in windows], axis=0) / sum(w.rows for w in windows)
     usual = rates >= rare
-    if not usual.any():
+    strengths = magnitudes(windows)[usual] / rates[usual]
+    strengths = strengths[np.isfinite(strengths)]
+    if not len(strengths):
         return 0
-    typical = float(np.nanmedian(magnitudes(windows)[usual] / rates[usual]))
+    typical = float(np.median(strengths))
     peaks = np.fmax.reduce([w.peak for w in windows if w.peak is not None] or [np.full(len(rates), np.nan)])
     return int(((moment.states == RARE) & (peaks > 0) & (peaks >= typical)).sum())
 
@@ -107,7 +109,7 @@ def trend(timeline: Timeline) -> Trend | None:
     if len(known) < _FEWEST:
         return None
     steps = np.array([w.last_step for w in known], dtype=float)
-    sizes = np.array([np.nanmean(np.where(np.isfinite(w.magnitude), w.magnitude, np.nan)) for w in known])
+    sizes = np.array([w.magnitude[np.isfinite(w.magnitude)].mean() for w in known])
     third = len(known) // 3
     first, last = float(np.median(sizes[:third])), float(np.median(sizes[-third:]))
     chosen = np.unique(np.linspace(0, len(known) - 1, min(len(known), _POINTS)).round().astype(int))

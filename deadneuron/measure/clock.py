@@ -20,6 +20,7 @@ from torch import Tensor
 from deadneuron.errors import UsageError
 from deadneuron.records import Tick
 
+_RETIRED = 100  # steps after which no step waits any longer for an optimizer that took part in none of them
 _FRAMES = 12  # between a nested step and the one that called it: hook, wrapper, step, a decorator or two, wrapper
 Number = float | Tensor | None  # a tensor stays on its device until the tick is written, off the training thread
 
@@ -79,6 +80,7 @@ class Clock:
         self.current: LiveTick | None = None
         self.stepped: set[int] = set()  # optimizers that took part in the current step
         self.calls = [0] * len(self.optimizers)  # of each optimizer's step, skipped ones left out
+        self.last = [-1] * len(self.optimizers)  # the last step that each took part in
         self.inside = False  # a step with a closure is running: its passes belong to it
         self.upcoming: dict[str, Number] = {}  # logged before the step it belongs to
         self._handles: list[Any] = []
@@ -95,6 +97,8 @@ class Clock:
         """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one."""
         self.optimizers.append(optimizer)
         self.calls.append(0)
+        self.last.append(self.step)
+        self.stepped.clear()  # its first step is a step of its own
         self._hook(len(self.optimizers) - 1)
 
     def _hook(self, index: int) -> None:
@@ -175,6 +179,7 @@ class Clock:
             self._advance()
         assert self.current is not None
         self.stepped.add(index)
+        self.last[index] = self.step
         self._read_rates(index)
         found = getattr(self.optimizers[index], "found_inf", None)  # set by GradScaler around a fused step
         self.current.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
@@ -195,7 +200,8 @@ class Clock:
         self.groups += [(index, group) for group in range(known, len(self.optimizers[index].param_groups))]
 
     def _complete(self) -> None:
-        self.on_step(self.step, len(self.stepped) == len(self.optimizers))
+        waited_for = (i for i, last in enumerate(self.last) if self.step - last <= _RETIRED)
+        self.on_step(self.step, all(index in self.stepped for index in waited_for))
 
     def _advance(self) -> None:
         step = self.step + 1

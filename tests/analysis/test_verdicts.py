@@ -148,7 +148,7 @@ def test_units_born_dead_count_towards_stuck():
     assert diagnosis.verdicts[0].stuck
     assert [f.code for f in diagnosis.findings] == ["stuck"]
     assert "initialization" in diagnosis.findings[0].advice
-    assert "10 of them were dead from the first step" in diagnosis.findings[0].advice
+    assert "(10 born dead, 0 died)" in diagnosis.findings[0].text
 
 
 # ── closed above, NaN ────────────────────────────────────────────────────────────────────────────────────────────────

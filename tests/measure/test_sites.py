@@ -269,3 +269,102 @@ def test_a_compiled_model_trains_and_is_reported_as_not_measured(run):
     assert {gap.where for gap in monitor.gaps} == {"1", "3", "5"}
     assert all("compile" in gap.reason for gap in monitor.gaps)
     torch.compiler.reset()
+
+
+# ── one unit, two paths, lists of images ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_head_of_one_unit_has_one_unit_whatever_the_batch(run):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = thresholds_linear([0.5]), nn.Sigmoid()
+
+        def forward(self, x):
+            return self.act(self.fc(x).squeeze(-1))
+
+    sizes = [7, 13, 1, 5]
+    stored = train(Head(), run, lambda step: torch.full((sizes[step % 4], INPUTS), 1.0), 8, every=1)
+    (site,), (window,) = stored.info.sites, stored.windows
+    assert (site.units, site.unit_axis, site.feeder) == (1, -1, "fc.bias")
+    assert window.rows == window.samples == 2 * sum(sizes)
+    assert window.active.tolist() == [window.rows]
+    assert window.mean.tolist() == [0.5]
+    assert window.histogram.sum() == window.rows
+
+
+def test_an_activation_of_one_number_is_a_unit(run):
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.raw, self.act = nn.Parameter(torch.tensor(0.5)), nn.Softplus()
+
+        def forward(self, x):
+            return x * self.act(self.raw)
+
+    stored = train(Scale(), run, lambda step: torch.randn(BATCH, INPUTS), 5)
+    (window,) = stored.windows
+    assert (window.rows, window.active.tolist()) == (5, [5])
+
+
+def test_both_halves_of_a_concatenated_relu_are_sites_of_their_own(run):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = thresholds_linear(THRESHOLDS), nn.ReLU()
+
+        def forward(self, x):
+            y = self.fc(x)
+            return torch.cat([self.act(y), self.act(-y)], -1)
+
+    stored = train(Both(), run, lambda step: torch.zeros(BATCH, INPUTS))
+    first, second = stored.windows
+    assert (first.active > 0).tolist() == [True, False, False, False, False]
+    assert (second.active > 0).tolist() == [False, True, False, True, True]
+    assert first.rows == second.rows == STEPS * BATCH
+
+
+def test_a_shared_activation_behind_a_skip_connection_is_two_sites(run):
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f1, self.f2 = thresholds_linear(THRESHOLDS), thresholds_linear([0.0] * UNITS, UNITS)
+            self.act, self.drop = nn.ReLU(), nn.Dropout(0.5)
+
+        def forward(self, x):
+            h = self.act(self.f1(x))
+            return self.act(h + self.drop(self.f2(h)))
+
+    stored = train(Skip(), run, lambda step: torch.full((BATCH, INPUTS), 1.0))
+    assert names(stored) == ["act@f1", "act@f2"]
+    assert (stored.windows[0].active == 0).nonzero()[0].tolist() == DEAD
+
+
+def test_a_list_of_images_is_as_many_examples(run):
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(INPUTS, UNITS, 3), nn.ReLU()
+
+        def forward(self, images):
+            return self.act(self.conv(torch.stack(images)))
+
+    stored = train(Detector(), run, lambda step: [torch.randn(INPUTS, 5, 7) for _ in range(11)], 4)
+    assert stored.windows[0].samples == 44
+
+
+def test_a_time_step_in_front_of_the_batch_is_not_its_size(run):
+    class Diffusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = nn.Linear(INPUTS, UNITS), nn.ReLU()
+
+        def forward(self, t, x):
+            return self.act(self.fc(x * t))
+
+    def loop(model, optimizer, x):
+        model(torch.tensor([0.5]), x).sum().backward()
+        optimizer.step()
+
+    stored = train(Diffusion(), run, lambda step: torch.randn(BATCH, INPUTS), 4, loop=loop)
+    assert stored.windows[0].samples == 4 * BATCH
