@@ -6,7 +6,9 @@ The report goes to stdout, everything else to stderr.
 
 from __future__ import annotations
 
+import io
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -46,6 +48,9 @@ def _root(
 
 def main() -> int:
     """Entry point: errors of this package are one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows question marks, and no traceback
+            stream.reconfigure(errors="replace")
     try:
         app()
     except DeadneuronError as error:
@@ -57,4 +62,7 @@ def main() -> int:
     except BrokenPipeError:  # … | head
         sys.stderr.close()
         return 0
+    except Exception:  # a bug of ours must not look like a finding, which is 1
+        traceback.print_exc()
+        return 2
     return 0

@@ -21,7 +21,7 @@ def demo(
     """Train three small nets on real scans of digits under the monitor, and tell what happened to their neurons.
 
     The same net at a fair learning rate, at four times that rate, and at that rate with batch norm. Takes under a
-    minute on two cores; needs scikit-learn (pip install 'deadneuron[demo]').
+    minute on two cores; needs scikit-learn (pip install 'deadneuron\\[demo]').
     """
     # Inside and by name, so that --help waits neither for torch nor for pandas.
     from rich.console import Console

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deadneuron.records import HISTOGRAM_EDGES, Floats, Gap, Phase, RunInfo, Site, Window
+from deadneuron.records import HISTOGRAM_EDGES, Floats, Gap, Phase, RunInfo, Site, Tick, Window
 from deadneuron.states import STATE_NAMES, Timeline, bound, make_timeline, walk
 from deadneuron.store.ranks import finite_rows, weighted_mean
 from deadneuron.store.reader import StoredRun, read_folder
@@ -29,6 +29,10 @@ class Run:
     def __init__(self, stored: StoredRun, name: str) -> None:
         self.name = name
         self._stored = stored
+
+    def __repr__(self) -> str:
+        state = "ended" if self.info.ended else "not ended"
+        return f"<Run {self.name}: {self.info.model}, {len(self.sites)} sites, {state}>"
 
     @property
     def info(self) -> RunInfo:
@@ -57,12 +61,16 @@ class Run:
         for window in self._stored.windows:
             if window.phase == self.phase:
                 grouped.setdefault(window.site, []).append(window)
-        made = {site.number: make_timeline(site, grouped.get(site.number, [])) for site in self.sites}
+        size = self.info.dataset_size
+        made = {site.number: make_timeline(site, grouped.get(site.number, []), size) for site in self.sites}
         return {number: timeline for number, timeline in made.items() if timeline is not None}
 
     @cached_property
     def ticks(self) -> pd.DataFrame:
-        """One row a step: step, time (UTC), skipped, loss, grad_norm; `lr:<group>`, the rate that this step used."""
+        """One row a step: step, time (UTC), skipped, loss, grad_norm; `lr:<group>`, the rate that this step used.
+
+        finite: whether the model's output (of its first example) and the logged loss were; <NA> where neither is known.
+        """
         ticks = self._stored.ticks
         table = {
             "step": np.array([tick.step for tick in ticks], dtype=np.int64),
@@ -70,6 +78,7 @@ class Run:
             "skipped": np.array([tick.skipped for tick in ticks], dtype=bool),
             "loss": [np.nan if tick.loss is None else tick.loss for tick in ticks],
             "grad_norm": [np.nan if tick.grad_norm is None else tick.grad_norm for tick in ticks],
+            "finite": pd.array([_finite(tick) for tick in ticks], dtype="boolean"),
         }
         for index, group in enumerate(self.info.groups):
             rates = [tick.rates[index] if index < len(tick.rates) else np.nan for tick in ticks]
@@ -162,6 +171,12 @@ class Run:
                             pd.DataFrame({**place, **steps, "of": of, "low": low, "high": high, "count": counts})
                         )
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_HISTOGRAM_COLUMNS)
+
+
+def _finite(tick: Tick) -> bool | None:
+    loss = None if tick.loss is None else bool(np.isfinite(tick.loss))
+    known = [finite for finite in (tick.finite, loss) if finite is not None]
+    return all(known) if known else None
 
 
 # What empty tables are made of: a run that saw nothing has the same columns.

@@ -27,18 +27,22 @@ from torch import Tensor, nn
 
 from deadneuron import __version__
 from deadneuron.errors import UsageError
-from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, group_of, list_groups, steppable
+from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.gates import gate_of
+from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Probe
+from deadneuron.measure.roster import write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
-from deadneuron.measure.sites import LiveSite, axes_by_name, find_activations, plain_name, site_names
+from deadneuron.measure.sites import axes_by_name, find_activations
 from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
 from deadneuron.store.layout import FORMAT
 from deadneuron.store.writer import Writer, claim_folder
 
+_MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
+_NO_NEWS = ("too-short", "silent", "no-steps")
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
 
 
@@ -53,7 +57,8 @@ def watch(
     exclude: str | Sequence[str] | None = None,
     unit_axis: Mapping[str, int] | None = None,
     batch_axis: int = 0,
-    phases: Sequence[Phase] = ("train",),
+    phases: Phase | Sequence[Phase] = ("train",),
+    dataset_size: int | None = None,
     on_finding: Callable[[Finding], None] | None = None,
     overwrite: bool = False,
 ) -> Monitor:
@@ -74,7 +79,10 @@ def watch(
         unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
         batch_axis: which axis of the model's input and of the activations holds independent examples.
         phases: which passes count: "train" (model.training is true), "eval", or both.
-        on_finding: called in the training thread with each new finding, at most once for each (code, place).
+        dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
+            without it, an example that comes again in a later epoch counts again.
+        on_finding: called in the training thread with each new finding, at most once for each (code, place): while
+            training as often as 2 % of the time allows, and at the end.
         overwrite: replace an older run in `run`.
 
     Raises:
@@ -83,6 +91,8 @@ def watch(
         ProfileError: an unknown profile, key or value.
         UsageError: a pattern that matches nothing, or something that is no optimizer.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError("this is no torch.nn.Module", where=type(model).__name__, todo="give the model itself")
     chosen = load_profile(profile)
     if every is not None:
         if every < 1:
@@ -90,9 +100,12 @@ def watch(
         chosen = replace(chosen, sampling=replace(chosen.sampling, every=every))
     optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     optimizers = [steppable(one) for one in optimizers]
+    phases = (phases,) if isinstance(phases, str) else tuple(phases)
+    if dataset_size is not None and dataset_size < 1:
+        raise UsageError("dataset_size must be at least 1", where=f"dataset_size={dataset_size}", todo="leave it out")
     unknown = set(phases) - set(PHASES)
     if unknown or not phases:
-        raise UsageError("phases are 'train' and 'eval'", where=f"phases={tuple(phases)}", todo="give one or both")
+        raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
     activations, unmeasurable = find_activations(model, include, exclude)
     for module in activations.values():
         gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
@@ -117,6 +130,7 @@ def watch(
         thresholds=chosen.thresholds,
         groups=group_names(optimizers, list_groups(optimizers)) or ("lr",),
         modules=tuple(activations),
+        dataset_size=dataset_size,
     )
     monitor = Monitor(
         model,
@@ -155,18 +169,18 @@ class Monitor:
         self.path = path
         """The run folder."""
         self._info = info
-        self._parameters = {id(p): plain_name(n) for n, p in model.named_parameters()}
         self._optimized = bool(optimizers)
         self._on_finding = on_finding
         self._told: set[tuple[str, str]] = set()
         self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
         self._closed = False
         self._pid = os.getpid()
-        self._first = 0  # first step of the open window
-        self._step = 0  # the last step all of whose passes have run
+        # The open window's steps. The first step has a window of its own: what the initialization alone did.
+        self._first, self._last = 0, 0
         self._snapshot = time.monotonic()
-        self._trouble = Trouble(lambda: self._step, lambda gap: self._writer.add("gaps", lambda: [gap]))
-        self._writer = Writer(path, info, fail=self._trouble.fail)
+        self._trouble = Trouble()
+        self._writer = writer = Writer(path, info, fail=self._trouble.fail)
+        self._trouble.write = lambda gap: writer.add("gaps", lambda: [gap])
         self._probe = Probe(
             model,
             activations,
@@ -178,6 +192,10 @@ class Monitor:
         )
         self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
+        self._newcomers = Newcomers(model, self._clock, self._trouble.note) if optimizers else None
+        # Dropped unclosed, with its model and optimizer (a notebook cell that is run again): the thread must end.
+        self._finalizer = weakref.finalize(self, writer.close)
+        self._finalizer.atexit = False
         me = weakref.ref(self)
         # A script that just ends, without `with` or close(), keeps its last window too.
         self._at_exit = partial(_close_if_alive, me)
@@ -207,10 +225,14 @@ class Monitor:
         """Count one step of a loop without a torch optimizer, at this learning rate (one, or one for each group)."""
         if not self._closed:
             rates: Sequence[Number] = list(lr) if isinstance(lr, (list, tuple)) else [lr]  # type: ignore[list-item]
+            if not self._optimized and len(rates) > len(self._info.groups):
+                self._info = replace(self._info, groups=tuple(f"lr[{index}]" for index in range(len(rates))))
             self._trouble.guard("step", lambda: self._clock.manual(rates))
 
     def pause(self) -> None:
-        """Stop counting until `resume()`; steps and rates go on."""
+        """Stop counting until `resume()`; steps and rates go on. What is not counted is a gap."""
+        if self._probe.on:
+            self._trouble.note("run", f"paused behind step {self._clock.step}", max(self._clock.step, 0))
         self._probe.on = False
 
     def resume(self) -> None:
@@ -235,9 +257,12 @@ class Monitor:
         atexit.unregister(self._at_exit)
         for what in (self._drain_rest, self._clock.detach, self._finish_folder):
             self._trouble.guard("close", what)
+        self._trouble.guard("on_finding", self._tell)
         unwatch_scalers(self._clock)
+        if self._newcomers is not None:
+            self._newcomers.detach()
+        self._finalizer.detach()
         self._probe.detach()
-        self._parameters.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -245,26 +270,39 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
+        if kind is not None and not self._closed:
+            self._info = replace(self._info, ended_by=kind.__name__)
         self.close()
         return False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"step {self._clock.step}"
+        return f"<Monitor of {self._info.model}, {len(self._info.sites)} sites, {state}, writes {self.path}>"
 
     # ── what the clock calls ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_step(self, step: int, complete: bool) -> None:
         """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
         self._probe.seal(step)
-        self._step = step
-        sampling, length = self._info.sampling, step - self._first + 1
-        if length > sampling.window or (length == sampling.window and complete):
+        self._trouble.step = step
+        self._trouble.guard("output", self._note_finite)
+        sampling = self._info.sampling
+        if step > self._last or (step == self._last and complete):
             self._drain(step)
             # What still runs in an incomplete step belongs to the next window, which then begins with that step.
             self._first = step + 1 if complete else step
+            self._last = ((step + 1) // sampling.window + 1) * sampling.window - 1
             self._probe.refresh_gates()
             self._trouble.guard("on_finding", self._look)
         elif time.monotonic() - self._snapshot > sampling.flush_seconds:
             self._take_snapshot()
         due = (step + 1) % sampling.every == 0
         self._probe.full = due if complete else due or step % sampling.every == 0
+
+    def _note_finite(self) -> None:
+        finite, tick = self._probe.take_finite(), self._clock.current
+        if finite is not None and tick is not None:
+            tick.finite = finite if tick.finite is None else tick.finite & finite
 
     def _on_tick(self, tick: LiveTick) -> None:
         self._writer.add("ticks", lambda: [tick.finished()])
@@ -287,7 +325,7 @@ class Monitor:
 
     def _packed(self, step: int) -> Callable[[], list[Window]]:
         packs = [(pool.pack(), pool.phase) for pool in self._probe.pools.values() if pool.slots]
-        two = frozenset(site.number for site in self._probe.sites if site.two_histograms)
+        two = frozenset(site.number for site in self._probe.sites if site.outputs is None)
         first, rank = self._first, self._info.rank
 
         def produce() -> list[Window]:
@@ -307,10 +345,13 @@ class Monitor:
         self._probe.seal(step)
         if step >= self._first:
             self._drain(step)
-        unseen = [tap.name for tap in self._probe.taps if not tap.sites]
-        ran = "while the model ran" if self._probe.passes else f"in {' or '.join(sorted(self._probe.phases))} mode"
-        compiled = " (or only in compiled code, which is not measured)" if self._clock.step >= 0 else ""
-        self._trouble.note_all(unseen, f"never called {ran}{compiled}")
+        for tap in self._probe.taps:
+            if not tap.sites:
+                self._trouble.note(tap.name, self._probe.why_unseen(), 0)
+        if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:
+            reason = f"not one step in {self._probe.counted} passes"
+            advice = "give watch() the one that trains this model, or call monitor.step()"
+            self._trouble.fail("optimizer", f"{reason}: {advice}")
 
     def _finish_folder(self) -> None:
         self._info = replace(self._info, ended=_now())
@@ -318,45 +359,34 @@ class Monitor:
         self._writer.close()
 
     def _publish_sites(self) -> None:
-        """Write down sites that were first seen since the last drain."""
-        live, known = self._probe.sites, self._info.sites
-        groups = group_names(self._clock.optimizers, self._clock.groups) if self._optimized else self._info.groups
-        if len(live) == len(known) and groups == self._info.groups:
-            return
-        names = [site.name for site in known] + site_names(live, self._parameters)[len(known) :]
-        sites = tuple(self._site(site, name) for site, name in zip(live, names, strict=True))
-        self._info = replace(self._info, sites=sites, groups=groups)
-        self._writer.update(self._info)
-
-    def _site(self, site: LiveSite, name: str) -> Site:
-        feeder = self._parameters.get(id(site.feeder)) if site.feeder is not None else None
-        return Site(
-            number=site.number,
-            name=name,
-            module=site.module,
-            call=site.call,
-            op=site.op,
-            source="module",
-            units=site.units,
-            unit_axis=site.axis,
-            axis_from=site.axis_from,
-            gate=site.gate,
-            feeder=feeder,
-            group=group_of(site.feeder, self._clock.optimizers, self._clock.groups) if self._optimized else 0,
-        )
+        """Write down sites that were first seen, or better known, since the last drain."""
+        clock, info = self._clock, self._info
+        groups = group_names(clock.optimizers, clock.groups) if self._optimized else info.groups
+        only_group = 0 if len(groups) == 1 else None
+        sites = write_down(self._probe.sites, info.sites, self._probe.model, clock.optimizers, clock.groups, only_group)
+        if sites != info.sites or groups != info.groups:
+            self._info = replace(info, sites=sites, groups=groups)
+            self._writer.update(self._info)
 
     def _look(self) -> None:
         """Diagnose for on_finding, as often as a small share of the time allows."""
         ended, took = self._looked
         if self._on_finding is None or time.monotonic() - ended < took / _LOOK_SHARE:
             return
+        import_module("deadneuron.analysis.diagnosis")  # loading pandas is no part of what a look costs
         began = time.monotonic()
-        findings = self.diagnose().findings
+        self._tell()
         self._looked = (time.monotonic(), time.monotonic() - began)
-        for finding in findings:
-            if (finding.code, finding.where) not in self._told:
-                self._told.add((finding.code, finding.where))
-                self._trouble.guard("on_finding", lambda finding=finding: self._on_finding(finding))  # type: ignore[misc]
+
+    def _tell(self) -> None:
+        """Call on_finding with what it has not been told. That a run is short yet is no news while it runs."""
+        if self._on_finding is None:
+            return
+        for finding in self.diagnose().findings:
+            key = (finding.code, finding.where)
+            if key not in self._told and (self._closed or finding.code not in _NO_NEWS):
+                self._told.add(key)
+                self._trouble.guard("on_finding", partial(self._on_finding, finding))
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

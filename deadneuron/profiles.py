@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,8 +49,10 @@ def load_profile(profile: str | Path | Profile = "default") -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        what = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"].lower()
-        raise ProfileError(f"{what}: {key}", where=f"profile {profile}", todo=_known_keys()) from None
+        unknown = first["type"] == "unexpected_keyword_argument"
+        what = "unknown key" if unknown else first["msg"].lower()
+        todo = _what_was_meant(key) if unknown else "change the value"
+        raise ProfileError(f"{what}: {key}", where=f"profile {profile}", todo=todo) from None
     _check_ranges(checked)
     return checked
 
@@ -78,9 +81,12 @@ def _read_shipped(name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files("deadneuron.configs").joinpath(f"{name}.toml").read_text("utf-8"))
 
 
-def _known_keys() -> str:
-    keys = [f"{table}.{key}" for table, values in _read_shipped("default").items() for key in values]
-    return "known keys are " + ", ".join(keys)
+def _what_was_meant(key: str) -> str:
+    known = [f"{table}.{name}" for table, values in _read_shipped("default").items() for name in values]
+    names = {one.partition(".")[2]: one for one in known}
+    near = get_close_matches(key.rpartition(".")[2], names, n=1)
+    meant = f"did you mean {names[near[0]]} ([{names[near[0]].partition('.')[0]}])? " if near else ""
+    return meant + "known keys are " + ", ".join(known)
 
 
 def _check_ranges(profile: Profile) -> None:
@@ -99,6 +105,12 @@ def _check_ranges(profile: Profile) -> None:
         "thresholds.severe must lie between 0 and 1": 0 < thresholds.severe <= 1,
         "thresholds.stuck_windows must be at least 1": thresholds.stuck_windows >= 1,
         "thresholds.revival_windows must be at least 1": thresholds.revival_windows >= 1,
+        "thresholds.born_excess must lie between 0 and 1": 0 <= thresholds.born_excess <= 1,
+        "thresholds.dormant must lie between 0 and 1": 0 <= thresholds.dormant <= 1,
+        "thresholds.spike must lie between 0 and 1": 0 < thresholds.spike <= 1,
+        "thresholds.spike_shift must lie between 0 and 1": 0 < thresholds.spike_shift <= 1,
+        "thresholds.fading must lie between 0 and 1": 0 < thresholds.fading <= 1,
+        "thresholds.saturated must lie between 0 and 1": 0 < thresholds.saturated <= 1,
     }
     for rule, holds in rules.items():
         if not holds:

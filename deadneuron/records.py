@@ -53,6 +53,12 @@ class Thresholds:
     severe: float  # share of a layer's units
     stuck_windows: int
     revival_windows: int
+    born_excess: float  # share of a layer's units
+    dormant: float  # Sokar's tau: mean |output| of a unit over that of its layer
+    spike: float  # share of a layer's values
+    spike_shift: float  # total variation distance between histograms
+    fading: float  # relative fall of the mean activation
+    saturated: float  # share of a layer's values
 
 
 # ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,6 +80,9 @@ class Site:
     gate: tuple[float, float]  # open interval of pre-activations; may be infinite
     feeder: str | None  # parameter whose gradient row is zero if the unit is silent: a bias or a norm's beta first
     group: int | None  # parameter group of the feeder (over all optimizers, in order): the link to a learning rate
+    outputs: tuple[float, ...] | None = (
+        None  # at HISTOGRAM_EDGES, ascending; None: outputs have a histogram of their own
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Window:
     first_step: int
     last_step: int
     # at every step
+    steps: int  # steps in which the site was seen
     samples: int  # independent examples (images, sequences): the n of every confidence bound
     rows: int  # examples × positions seen by each unit
     active: Ints  # rows inside the gate; a NaN row counts as inside, so that it can never make a unit silent
@@ -95,6 +105,7 @@ class Window:
     sampled_rows: int
     above: Ints  # rows at or beyond the gate's upper end
     nonfinite: Ints  # rows that were NaN or Inf
+    first_nonfinite: Ints  # first such step of this window; -1 for none
     mean: Floats  # of the finite pre-activations; NaN where none was sampled
     square: Floats  # mean of their squares
     magnitude: Floats  # mean |output|, non-finite outputs left out (Sokar's dormant score is made of it)
@@ -133,6 +144,7 @@ class Tick:
     multiplier: float | None = None
     loss: float | None = None
     grad_norm: float | None = None
+    finite: bool | None = None  # whether the first example of the model's output was; None where it was not seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +172,10 @@ class RunInfo:
     thresholds: Thresholds
     groups: tuple[str, ...]  # names of the parameter groups, e.g. "SGD[0]"
     modules: tuple[str, ...]  # activation modules that were asked for, seen or not
+    dataset_size: int | None = None  # distinct training examples, if the user says; no n exceeds it
     sites: tuple[Site, ...] = ()
     ended: str | None = None  # ISO 8601; None while it runs, or if its writer was killed
+    ended_by: str | None = None  # the kind of exception that ended the watched block
 
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,15 +207,19 @@ class Verdict:
     dead: int | None = None  # at the end: born_dead + died
     born_dead: int | None = None
     died: int | None = None  # died during the run and dead at its end
-    expected_born_dead: float | None = None
+    expected_born_dead: float | None = None  # units silent at a symmetric initialization, from the layer's correlation
+    correlation: float | None = None  # of pre-activations across examples in the first step
     closed_above: int | None = None  # part of dead: closed at the gate's upper end
     revived: int | None = None  # episodes that ended
     silent: int | None = None  # at the end, not (yet) dead
     silent_samples: int | None = None  # independent examples that each silent unit was silent on, at least
     rare: int | None = None
-    dormant: int | None = None
+    specialised: int | None = None  # part of rare: strong when they fire
+    dormant: int | None = None  # by Sokar's score, dead ones among them
+    saturated: float | None = None  # share of rows at the activation's flat ends; None where it has none
     nonfinite: int | None = None  # units with NaN or Inf in the last windows
     stuck: bool = False
+    enough: bool = False  # watched for long enough to call a unit dead
     since: int | None = None  # median step of the deaths
     rate: float | None = None  # learning rate that the update at the median death used
     samples: int | None = None  # independent examples in the span that the dead units were silent at least
@@ -246,6 +264,9 @@ class Finding:
     advice: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text} [{self.code}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
@@ -266,6 +287,9 @@ class Diagnosis:
     status: Status
     first_step: int | None
     last_step: int | None
+    ended: str | None  # ISO 8601; None while it runs, or if its writer was killed
+    ended_by: str | None
+    dataset_size: int | None
     thresholds: Thresholds
     sampling: Sampling
     coverage: Coverage
@@ -284,7 +308,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{self.run}: {self.status} — {self.coverage.seen} of {self.coverage.known} activation sites seen"]
-        lines += [f"{f.level}: {f.text}" for f in self.findings]
+        lines += [str(finding) for finding in self.findings]
         return "\n".join(lines)
 
 

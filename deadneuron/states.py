@@ -21,6 +21,7 @@ STATE_NAMES = ("active", "rare", "silent", "dead")
 
 States = NDArray[np.uint8]
 NEVER = -1
+FOR_EVER = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Timeline:
     active: Ints
     first_active: Ints
     last_active: Ints
+    most: int = FOR_EVER  # distinct examples, where that is known: no n exceeds it
 
     @property
     def first_step(self) -> int:
@@ -47,13 +49,14 @@ class Moment:
     """What is known of a site's units at the end of one window. Arrays have shape [units]."""
 
     window: int  # index into the timeline
+    fired: Bools  # in this window
     states: States
     last_seen: Ints  # last active step; NEVER if not since the timeline began
     silent_steps: Ints  # watched steps since then
     silent_samples: Ints  # independent examples in the windows since then that were silent throughout
 
 
-def make_timeline(site: Site, windows: Sequence[Window]) -> Timeline | None:
+def make_timeline(site: Site, windows: Sequence[Window], dataset_size: int | None = None) -> Timeline | None:
     """The timeline of windows of one site and phase, or None where there is none."""
     if not windows:
         return None
@@ -64,33 +67,58 @@ def make_timeline(site: Site, windows: Sequence[Window]) -> Timeline | None:
         np.stack([w.active for w in ordered]),
         np.stack([w.first_active for w in ordered]),
         np.stack([w.last_active for w in ordered]),
+        FOR_EVER if dataset_size is None else dataset_size,
     )
 
 
-def walk(timeline: Timeline, thresholds: Thresholds) -> Iterator[Moment]:
-    """The units' states at the end of each window.
+class Walker:
+    """Follows one site's units window by window, in order of steps: what a sink does while a run grows."""
 
-    Steps in which the site was not seen count neither as silence nor as activity.
-    """
-    units = timeline.site.units
-    last_seen = np.full(units, NEVER, dtype=np.int64)
-    silent_steps = np.zeros(units, dtype=np.int64)
-    silent_samples = np.zeros(units, dtype=np.int64)
-    last_flow = np.full(units, NEVER, dtype=np.int64)
-    watched_to = NEVER
-    for index, window in enumerate(timeline.windows):
-        fired = window.active > 0
+    def __init__(self, units: int, thresholds: Thresholds, most: int = FOR_EVER) -> None:
+        self.thresholds = thresholds
+        self.most = most  # examples that come again tell nothing new: no n exceeds the number of distinct ones
+        self.windows = 0
+        self.last_seen: Ints = np.full(units, NEVER, dtype=np.int64)
+        self._silent_steps: Ints = np.zeros(units, dtype=np.int64)
+        self._silent_samples: Ints = np.zeros(units, dtype=np.int64)
+        self._last_flow: Ints = np.full(units, NEVER, dtype=np.int64)
+        self._watched_to = NEVER
+        self._states: States = np.full(units, ACTIVE, dtype=np.uint8)
+
+    def step(self, window: Window) -> Moment:
+        """The units' states at the end of the next window.
+
+        Steps in which the site was not seen count neither as silence nor as activity, and so do windows in which a
+        unit had NaN or Inf: what it counted as active then says nothing of the unit, which stays in its state.
+        """
+        blind = window.nonfinite > 0
+        fired = (window.active > 0) & ~blind
         # A window may begin with the step that ended the one before, if several optimizers stepped in turn.
-        length = window.last_step - max(window.first_step - 1, watched_to)
-        watched_to = window.last_step
-        last_seen = np.where(fired, window.last_active, last_seen)
-        silent_steps = np.where(fired, window.last_step - window.last_active, silent_steps + length)
+        length = min(window.last_step - max(window.first_step - 1, self._watched_to), window.steps)
+        self._watched_to = window.last_step
+        self.last_seen = np.where(fired, window.last_active, self.last_seen)
+        since = np.minimum(window.last_step - window.last_active, window.steps)
+        longer = np.where(blind, self._silent_steps, self._silent_steps + length)
+        self._silent_steps = np.where(fired, since, longer)
         # Of a window in which the unit fired, the examples after its last firing are not known: none are counted.
-        silent_samples = np.where(fired, 0, silent_samples + window.samples)
+        more = np.where(blind, self._silent_samples, self._silent_samples + window.samples)
+        self._silent_samples = np.where(fired, 0, more)
         if window.last_flow is not None:
-            last_flow = np.maximum(last_flow, window.last_flow)
-        dead = (silent_steps >= thresholds.patience) & (silent_samples >= thresholds.samples) & (last_flow <= last_seen)
-        yield Moment(index, _states(window, fired, dead, thresholds), last_seen, silent_steps, silent_samples)
+            self._last_flow = np.maximum(self._last_flow, window.last_flow)
+        long = self._silent_steps >= self.thresholds.patience
+        samples = np.minimum(self._silent_samples, self.most)
+        enough = samples >= min(self.thresholds.samples, self.most)
+        dead = long & enough & (self._last_flow <= self.last_seen)
+        self._states = np.where(blind, self._states, _states(window, fired, dead, self.thresholds))
+        self.windows += 1
+        return Moment(self.windows - 1, fired, self._states, self.last_seen, self._silent_steps, samples)
+
+
+def walk(timeline: Timeline, thresholds: Thresholds) -> Iterator[Moment]:
+    """The units' states at the end of each window."""
+    walker = Walker(timeline.site.units, thresholds, timeline.most)
+    for window in timeline.windows:
+        yield walker.step(window)
 
 
 def _states(window: Window, fired: Bools, dead: Bools, thresholds: Thresholds) -> States:

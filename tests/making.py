@@ -52,6 +52,7 @@ def make_info(sites: Iterable[Site] = (), **changes) -> RunInfo:
         "thresholds": PROFILE.thresholds,
         "groups": ("SGD[0]",),
         "modules": tuple(dict.fromkeys(site.module for site in sites)),
+        "ended": "2024-02-29T12:10:00+00:00",
     }
     return RunInfo(sites=sites, **(values | changes))
 
@@ -63,10 +64,13 @@ def make_window(site: Site, first: int, last: int, active: Sequence[Sequence[int
     fired = [[step for step, row in zip(steps, active, strict=True) if row[u] > 0] for u in range(units)]
     samples = changes.pop("samples", 11 * len(steps))
     histogram = np.zeros(BINS, dtype=np.int64)
-    histogram[int(np.searchsorted(HISTOGRAM_EDGES, -1.0))] = units * samples
+    # More values above zero than below: no spike, unless a test wants one.
+    histogram[int(np.searchsorted(HISTOGRAM_EDGES, -1.0))] = units * samples * 4 // 10
+    histogram[int(np.searchsorted(HISTOGRAM_EDGES, 1.0))] = units * samples - units * samples * 4 // 10
     values = {
         "phase": "train",
         "rank": 0,
+        "steps": changes.pop("seen", len(steps)),
         "samples": samples,
         "rows": samples * POSITIONS,
         "active": ints(sum(row[u] for row in active) for u in range(units)),
@@ -75,6 +79,7 @@ def make_window(site: Site, first: int, last: int, active: Sequence[Sequence[int
         "sampled_rows": samples,
         "above": np.zeros(units, dtype=np.int64),
         "nonfinite": np.zeros(units, dtype=np.int64),
+        "first_nonfinite": np.full(units, -1, dtype=np.int64),
         "mean": np.full(units, -1.0),
         "square": np.full(units, 2.0),
         "magnitude": np.full(units, 0.25),
@@ -98,7 +103,9 @@ def make_windows(
         seen = [step for step in steps if fired[step] is not None]
         if seen:
             rows = [fired[step] if fired[step] is not None else [0] * site.units for step in steps]
-            made.append(make_window(site, first, end, rows, **({"samples": 11 * len(seen)} | changes)))
+            made.append(
+                make_window(site, first, end, rows, **({"samples": 11 * len(seen), "seen": len(seen)} | changes))
+            )
         first = end + 1
     return made
 

@@ -8,6 +8,8 @@ from producers import case, images, sequences, tokens, vectors
 from torch import nn
 from zoo import BATCH, INPUTS, LENGTH, TIME, UNITS
 
+from deadneuron.measure.axes import NO_AXIS
+
 # ── on the way ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -196,3 +198,61 @@ def attention_over_values():
     project = nn.Linear(INPUTS, 3 * UNITS)
     q, k, v = project(tokens()).chunk(3, -1)
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0], 2, None
+
+
+# ── axes that go, and axes that come ─────────────────────────────────────────────────────────────────────────────────
+
+REDUCTIONS = {
+    "std": lambda x: x.std(-1),
+    "var": lambda x: x.var(-1),
+    "logsumexp": lambda x: x.logsumexp(-1),
+    "norm": lambda x: x.norm(dim=-1),
+    "median": lambda x: x.median(-1).values,
+    "kthvalue": lambda x: x.kthvalue(1, -1).values,
+    "prod": lambda x: x.prod(-1),
+    "mode": lambda x: x.mode(-1).values,
+}
+
+
+def _reduced(name):
+    def make():
+        layer = nn.Conv1d(INPUTS, UNITS, 3)
+        return REDUCTIONS[name](layer(sequences())), 1, layer.bias
+
+    make.__name__ = f"reduced_by_{name}"
+    return make
+
+
+for _name in REDUCTIONS:
+    case(_reduced(_name))
+
+
+@case
+def through_a_stack():
+    layer, other = nn.Conv1d(INPUTS, UNITS, 3), nn.Conv1d(INPUTS, UNITS, 3)
+    return torch.stack([layer(x := sequences()), other(x)], -1), 1, layer.bias
+
+
+@case
+def through_sliding_windows():
+    layer = nn.Conv1d(INPUTS, UNITS, 3)
+    return layer(sequences()).unfold(2, 3, 1), 1, layer.bias
+
+
+@case
+def a_head_of_one_unit_that_is_squeezed():
+    layer = nn.Linear(INPUTS, 1)
+    return layer(vectors()).squeeze(-1), NO_AXIS, layer.bias
+
+
+@case
+def a_head_of_one_unit_that_is_indexed():
+    layer = nn.Linear(INPUTS, 1)
+    return layer(tokens())[..., 0] * 2, NO_AXIS, layer.bias
+
+
+@case
+def a_skip_connection_from_an_activation_feeds_less_than_the_branch():
+    first, second = nn.Linear(INPUTS, UNITS), nn.Linear(UNITS, UNITS)
+    h = first(vectors()).relu()
+    return h + nn.functional.dropout(second(h), 0.5), 1, second.bias

@@ -98,3 +98,16 @@ def test_the_verb_version_and_the_module_agree():
     import deadneuron as package
 
     assert deadneuron("--version").stdout.split() == ["deadneuron", package.__version__]
+
+
+def test_a_terminal_without_unicode_gets_a_report_and_no_traceback(demo_runs):
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "deadneuron", "report", str(demo_runs / "lr0.2"), "--fail-on", "warning"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 1
+    assert "VERDICT" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_demos_help_names_its_extra():
+    assert "deadneuron[demo]" in deadneuron("demo", "--help").stdout

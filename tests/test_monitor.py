@@ -14,6 +14,7 @@ import pytest
 import torch
 from loops import MODELS, OPTIMIZERS, Thrower, batch, convolutional, mlp, sgd
 from torch import nn
+from watching import added_up
 from zoo import BATCH, HEIGHT, INPUTS, NEVER, UNITS, WIDTH, hooks_of, step_once, thresholds_linear
 
 import deadneuron
@@ -64,7 +65,7 @@ def train(model_name, optimizer_name, run=None, steps=12):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_watched_training_is_the_unwatched_one_bit_for_bit(model, optimizer, run):
     assert train(model, optimizer, run) == train(model, optimizer)
-    assert read_folder(run).windows
+    assert added_up(run).windows
 
 
 # ── nothing is left behind ───────────────────────────────────────────────────────────────────────────────────────────
@@ -95,7 +96,7 @@ def test_closing_leaves_no_hook_and_no_attribute(where, run):
             loop()
     assert hooks_of(model, optimizer) == before
     assert read_folder(run).info.ended is not None
-    assert sum(w.rows for w in read_folder(run).windows) == BATCH * (2 if where == "in forward" else 1)
+    assert sum(w.rows for w in added_up(run).windows) == BATCH * (2 if where == "in forward" else 1)
 
 
 def test_a_closed_monitor_keeps_neither_the_model_nor_its_weights_alive(run):
@@ -124,7 +125,7 @@ def test_closing_twice_and_calling_a_closed_monitor_does_nothing(run):
     monitor.resume()
     model(batch())
     assert sorted(run.rglob("*")) == files
-    assert read_folder(run).windows[0].rows == BATCH
+    assert added_up(run).windows[0].rows == BATCH
 
 
 def test_two_monitors_side_by_side_see_the_same(tmp_path):
@@ -136,7 +137,7 @@ def test_two_monitors_side_by_side_see_the_same(tmp_path):
     ):
         for _ in range(7):
             step_once(model, optimizer, torch.randn(BATCH, INPUTS, HEIGHT, WIDTH))
-    one, other = read_folder(tmp_path / "one"), read_folder(tmp_path / "other")
+    one, other = added_up(tmp_path / "one"), added_up(tmp_path / "other")
     assert len(one.windows) == len(other.windows) == 2
     for mine, yours in zip(one.windows, other.windows, strict=True):
         for name in ("rows", "samples", "sampled_rows", "first_step", "last_step"):
@@ -154,8 +155,8 @@ def test_the_first_of_two_monitors_to_close_leaves_the_other_its_hooks(tmp_path)
     one.close()
     step_once(model, optimizer, batch())
     other.close()
-    assert [w.rows for w in read_folder(tmp_path / "one").windows] == [BATCH] * 2
-    assert [w.rows for w in read_folder(tmp_path / "other").windows] == [2 * BATCH] * 2
+    assert [w.rows for w in added_up(tmp_path / "one").windows] == [BATCH] * 2
+    assert [w.rows for w in added_up(tmp_path / "other").windows] == [2 * BATCH] * 2
 
 
 # ── findings in the loop ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,7 +201,7 @@ def test_a_diagnosis_in_the_loop_sees_the_open_window(run):
             step_once(model, optimizer, batch())
         diagnosis = monitor.diagnose()
         assert (diagnosis.coverage.seen, diagnosis.last_step) == (2, 6)
-    assert sum(w.rows for w in read_folder(run).windows) == 2 * 7 * BATCH
+    assert sum(w.rows for w in added_up(run).windows) == 2 * 7 * BATCH
 
 
 def test_a_paused_monitor_counts_nothing_and_the_steps_go_on(run):
@@ -213,7 +214,7 @@ def test_a_paused_monitor_counts_nothing_and_the_steps_go_on(run):
             if step == 8:
                 monitor.resume()
             step_once(model, optimizer, batch())
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [tick.step for tick in stored.ticks] == list(range(12))
     assert [w.rows for w in stored.windows] == [7 * BATCH] * 2
 
@@ -244,7 +245,7 @@ def test_a_copy_of_a_watched_model_works_and_counts_nothing(copy_of, run):
             double(x)
         assert torch.equal(double(x), model(x))
         optimizer.step()
-    assert [w.rows for w in read_folder(run).windows] == [2 * BATCH] * 2
+    assert [w.rows for w in added_up(run).windows] == [2 * BATCH] * 2
     assert torch.equal(double(x), model(x))
 
 
@@ -298,7 +299,7 @@ def test_a_script_that_ends_without_closing_keeps_its_windows(end, run):
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(run), end], capture_output=True, text=True, timeout=60)
     assert done.returncode == (1 if end == "raise" else 0), done.stderr
     stored = read_folder(run)
-    assert [(w.first_step, w.last_step, w.rows) for w in stored.windows] == [(0, 49, 350), (50, 69, 140)]
+    assert [(w.first_step, w.last_step, w.rows) for w in stored.windows] == [(0, 0, 7), (1, 49, 343), (50, 69, 140)]
     assert [tick.step for tick in stored.ticks] == list(range(70))
     assert stored.info.ended is not None
     assert stored.gaps == ()

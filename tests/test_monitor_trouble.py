@@ -9,6 +9,7 @@ import pytest
 import torch
 from loops import Thrower, batch, mlp, sgd
 from torch import nn
+from watching import added_up
 from zoo import BATCH, INPUTS, UNITS, hooks_of, step_once
 
 import deadneuron
@@ -30,7 +31,7 @@ def test_training_that_goes_on_after_an_interrupted_forward_is_counted_rightly(e
                 step_once(model, optimizer, batch())
             except type(error):
                 optimizer.step()  # a loop that skips the batch
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [site.name for site in stored.info.sites] == ["act"]
     (window,) = stored.windows
     assert (window.first_step, window.last_step) == (0, 8)
@@ -49,7 +50,7 @@ def test_a_forward_that_was_interrupted_from_the_keyboard_loses_no_later_row(run
                     model(batch())
                 model.error = None
             step_once(model, optimizer, batch())
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [site.name for site in stored.info.sites] == ["act"]
     (window,) = stored.windows
     assert window.rows == 10 * BATCH
@@ -73,7 +74,7 @@ def test_functional_transforms_of_a_watched_model_give_the_same_result(run):
             model(x)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert monitor.gaps, "what happens inside a transform is not measured, and said so"
-    for window in read_folder(run).windows:
+    for window in added_up(run).windows:
         assert window.rows == BATCH
         assert (window.active <= BATCH).all()
 
@@ -102,7 +103,7 @@ def test_a_failure_of_our_own_is_one_warning_and_a_gap_and_the_training_goes_on(
         ("1", "RuntimeError while counting: broken on purpose"),
         ("3", "RuntimeError while counting: broken on purpose"),
     }
-    stored = read_folder(run)
+    stored = added_up(run)
     assert {gap.where for gap in stored.gaps} == {"1", "3"}
     assert len(stored.ticks) == 5
     assert stored.windows == ()
@@ -130,7 +131,7 @@ def test_a_failure_in_the_middle_of_a_run_keeps_what_was_counted(monkeypatch, ru
             step_once(model, optimizer, batch())
         for _ in range(3):
             step_once(model, optimizer, batch())
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [w.rows for w in stored.windows] == [5 * BATCH] * 2
     assert [gap.first_step for gap in stored.gaps] == [4, 4], "the last step before it"
 
@@ -155,7 +156,7 @@ def test_inputs_that_refuse_to_tell_their_size_do_not_stop_the_forward(run):
     with deadneuron.watch(model, None, run) as monitor:
         assert model(Ragged()).shape == (5, UNITS)
         assert monitor.gaps == ()
-    assert read_folder(run).windows[0].samples == 5
+    assert added_up(run).windows[0].samples == 5
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +188,7 @@ def test_an_older_run_is_replaced_only_when_asked(run):
     model = mlp()
     with deadneuron.watch(model, None, run, overwrite=True):
         model(batch())
-    assert [w.rows for w in read_folder(run).windows] == [BATCH] * 2
+    assert [w.rows for w in added_up(run).windows] == [BATCH] * 2
     assert len(list(run.glob("rank*"))) == 1
 
 

@@ -39,7 +39,19 @@ def test_the_default_numbers_are_those_that_were_agreed():
     profile = load_profile()
     assert profile.sampling == Sampling(every=10, window=50, epsilon=1e-3, flush_seconds=5.0)
     assert profile.thresholds == Thresholds(
-        patience=100, samples=300, rare=0.01, warning=0.1, severe=0.5, stuck_windows=3, revival_windows=2
+        patience=100,
+        samples=300,
+        rare=0.01,
+        warning=0.1,
+        severe=0.5,
+        stuck_windows=3,
+        revival_windows=2,
+        born_excess=0.05,
+        dormant=0.025,
+        spike=0.5,
+        spike_shift=0.05,
+        fading=0.5,
+        saturated=0.5,
     )
 
 

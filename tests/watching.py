@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,14 +45,43 @@ def frozen_sgd(model):
     return torch.optim.SGD(model.parameters(), lr=0.0)
 
 
-def train(model, run, x_of_step, steps=STEPS, loop=step_once, **options):
-    """Train under the monitor and read the folder back."""
+def train(model, run, x_of_step, steps=STEPS, loop=step_once, *, apart=False, **options):
+    """Train under the monitor and read the folder back, each site's windows added up unless they are wanted `apart`."""
     optimizer = frozen_sgd(model)
     with deadneuron.watch(model, optimizer, run, **options) as monitor:
         for step in range(steps):
             loop(model, optimizer, x_of_step(step))
     assert monitor.gaps == ()
-    return read_folder(run)
+    return read_folder(run) if apart else added_up(run)
+
+
+def added_up(run):
+    """The run as it would be read if each site had one single window (the first step always has one of its own)."""
+    stored = read_folder(run)
+    groups: dict[tuple[int, str], list] = {}
+    for window in stored.windows:
+        groups.setdefault((window.site, window.phase), []).append(window)
+    return replace(stored, windows=tuple(_joined(group) for group in groups.values()))
+
+
+def _joined(group):
+    first, last = group[0], group[-1]
+    total = sum(w.sampled_rows for w in group)
+    changes = {name: sum(getattr(w, name) for w in group) for name in ("steps", "samples", "rows", "sampled_rows")}
+    for name in ("active", "above", "nonfinite", "histogram"):
+        changes[name] = np.sum([getattr(w, name) for w in group], axis=0)
+    if first.output_histogram is not None:
+        changes["output_histogram"] = np.sum([w.output_histogram for w in group], axis=0)
+    for name in ("mean", "square", "magnitude"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            parts = [np.nan_to_num(getattr(w, name)) * (w.sampled_rows - w.nonfinite) for w in group]
+            changes[name] = np.sum(parts, axis=0) / (total - changes["nonfinite"])
+    for name in ("first_active", "first_nonfinite"):
+        known = [np.where(getattr(w, name) < 0, 10**9, getattr(w, name)) for w in group]
+        changes[name] = np.where(np.min(known, axis=0) == 10**9, -1, np.min(known, axis=0))
+    changes["last_active"] = np.max([w.last_active for w in group], axis=0)
+    changes["peak"] = np.fmax.reduce([w.peak for w in group])
+    return replace(first, last_step=last.last_step, **changes)
 
 
 def names(stored):

@@ -2,50 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from deadneuron.analysis.divergence import of_run, output_since
+from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
-from deadneuron.analysis.findings import make_findings
+from deadneuron.analysis.findings import no_steps, of_coverage, of_site
 from deadneuron.analysis.rates import RateTable, observed_links
+from deadneuron.analysis.signs import find_signs
+from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
-from deadneuron.frames import Run
+from deadneuron.frames import Run, read_run
 from deadneuron.profiles import Profile, load_profile
-from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, Coverage, Diagnosis, Episode, Level, Status, Verdict
+from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, Coverage, Diagnosis, Episode, Finding, Level, Status, Verdict
+
+_UNDECIDED = frozenset({"lost", "too-short", "silent"})  # findings that leave a site unknown, and say no worse of it
 
 
-def diagnose(run: Run, profile: str | Path | Profile | None = None) -> Diagnosis:
+def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None) -> Diagnosis:
     """Judge a run by a profile's thresholds; by default those it was recorded with.
 
-    Raises `ProfileError` for an unknown profile.
+    Raises `ProfileError` for an unknown profile, and what `read_run` raises where `run` is a path.
     """
+    run = run if isinstance(run, Run) else read_run(run)
     thresholds = run.info.thresholds if profile is None else load_profile(profile).thresholds
-    last_step = _last_step(run)
+    last_step, output = _last_step(run), output_since(run)
     rates = RateTable(run)
     episodes: list[Episode] = []
     verdicts: list[Verdict] = []
+    findings: list[Finding] = [] if output is None else [of_run(output)]
+    if run.timelines and not len(run.ticks) and run.phase == "train":
+        findings.append(no_steps())
     for site in run.sites:
         timeline = run.timelines.get(site.number)
         if timeline is None:
             verdicts.append(Verdict(site.number, site.name, site.op, "unknown"))
             continue
         own = find_episodes(timeline, thresholds, partial(rates.at, group=site.group))
+        end = timeline.last_step if last_step is None else last_step
+        verdict = judge_site(timeline, own, thresholds, end)
+        made = [
+            *divergence(verdict, timeline, output, run.info.sampling.every),
+            *of_site(verdict, [e for e in own if e.last_step is None], first_step(timeline), thresholds, last_step),
+            *find_signs(timeline, verdict, thresholds),
+        ]
+        levels = [finding.level for finding in made if finding.code not in _UNDECIDED]
+        verdicts.append(replace(verdict, status=_worst([verdict.status, *levels])))
         episodes += own
-        verdicts.append(judge_site(timeline, own, thresholds, timeline.last_step if last_step is None else last_step))
+        findings += made
     verdicts += _never_called(run)
     coverage = Coverage(
         seen=len(run.timelines),
         known=len(verdicts),
         unseen=tuple(v.name for v in verdicts if v.units is None),
     )
-    findings = make_findings(verdicts, episodes, coverage, thresholds, last_step)
+    findings += of_coverage(coverage)
     return Diagnosis(
         version=DIAGNOSIS_VERSION,
         run=run.name,
         model=run.info.model,
-        status=_worst(verdicts),
+        status=_worst([*(v.status for v in verdicts), *_of_all(run, output)]),
         first_step=min((t.first_step for t in run.timelines.values()), default=None),
         last_step=last_step,
+        ended=run.info.ended,
+        ended_by=run.info.ended_by,
+        dataset_size=run.info.dataset_size,
         thresholds=thresholds,
         sampling=run.info.sampling,
         coverage=coverage,
@@ -53,7 +77,7 @@ def diagnose(run: Run, profile: str | Path | Profile | None = None) -> Diagnosis
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
         links=observed_links(run, episodes),
-        findings=findings,
+        findings=tuple(sorted(findings, key=lambda finding: -LEVELS.index(finding.level))),
         gaps=run.gaps,
     )
 
@@ -77,9 +101,14 @@ def _last_step(run: Run) -> int | None:
     return max(steps, default=None)
 
 
-def _worst(verdicts: list[Verdict]) -> Status:
-    found = {verdict.status for verdict in verdicts if verdict.units} or {"unknown"}
-    if any(verdict.units is None for verdict in verdicts):
-        found.add("unknown")
-    order: tuple[Status, ...] = ("severe", "warning", "unknown", "healthy")
-    return next(status for status in order if status in found)
+def _of_all(run: Run, output: int | None) -> Iterator[Status]:
+    if not run.timelines:
+        yield "unknown"
+    if output is not None:
+        yield "severe"
+
+
+def _worst(found: Sequence[Status | Level]) -> Status:
+    """The gravest; a note is no worse than healthy."""
+    order: tuple[Status, ...] = ("severe", "warning", "unknown")
+    return next((status for status in order if status in found), "healthy")

@@ -40,8 +40,7 @@ def find_episodes(timeline: Timeline, thresholds: Thresholds, rate_at: RateAt) -
     dead_last = np.zeros(timeline.site.units, dtype=bool)
     for moment in walk(timeline, thresholds):
         dead_last = moment.states == DEAD
-        fired = timeline.active[moment.window] > 0
-        for unit in [unit for unit in opened if fired[unit]]:
+        for unit in [unit for unit in opened if moment.fired[unit]]:
             episode = opened[unit]
             if episode.fired_windows == 0:
                 episode.fired_at = int(timeline.first_active[moment.window, unit])

@@ -5,56 +5,64 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from deadneuron.analysis.rates import deaths_of, worst_steps
-from deadneuron.records import LEVELS, Coverage, Episode, Finding, Thresholds, Verdict
+from deadneuron.analysis.start import Start
+from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
 
 RateSpan = tuple[float, float] | None
 
-_LEAKY = "an activation whose gate has no closed side (LeakyReLU, GELU)"
+_LEAKY = "an activation that lets a gradient through on both sides (LeakyReLU, ELU, GELU)"
 
 
-def make_findings(
-    verdicts: Sequence[Verdict],
-    episodes: Sequence[Episode],
-    coverage: Coverage,
+def of_site(
+    verdict: Verdict,
+    dead: Sequence[Episode],
+    start: Start | None,
     thresholds: Thresholds,
     last_step: int | None,
-) -> tuple[Finding, ...]:
-    """All findings, the gravest first and then in order of sites."""
-    made: list[Finding] = list(_coverage(coverage))
-    by_site: dict[int, list[Episode]] = {}
-    for episode in episodes:
-        if episode.last_step is None:
-            by_site.setdefault(episode.site, []).append(episode)
-    for verdict in verdicts:
-        if verdict.site is not None and verdict.units:
-            made += _of_site(verdict, by_site.get(verdict.site, []), thresholds, last_step)
-    return tuple(sorted(made, key=lambda finding: -LEVELS.index(finding.level)))
-
-
-def _of_site(
-    verdict: Verdict, dead: Sequence[Episode], thresholds: Thresholds, last_step: int | None
 ) -> Iterator[Finding]:
-    units, died, born = verdict.units or 0, verdict.died or 0, verdict.born_dead or 0
+    """What one site's verdict gives rise to. `dead` are the episodes that last; `last_step` is the run's."""
+    units, died = verdict.units or 0, verdict.died or 0
     deaths = deaths_of(dead)
-    if verdict.nonfinite:
-        yield _nonfinite(verdict)
     if verdict.stuck:
         yield _stuck(verdict, deaths, thresholds)
     elif died / units >= thresholds.warning:
         yield _dying(verdict, deaths, thresholds)
-    if born / units >= thresholds.warning and not verdict.stuck:
-        yield _born_dead(verdict)
+    yield from _born_dead(verdict, dead, start, thresholds)
     if verdict.window and last_step is not None and last_step - verdict.window[1] >= thresholds.patience:
         yield _lost(verdict, last_step)
     elif verdict.status == "unknown":
-        yield _too_short(verdict, thresholds)
+        # Which of the two it is: too few steps for any unit, or for those that fell silent lately.
+        yield _silent(verdict, thresholds) if verdict.enough else _too_short(verdict, thresholds)
+
+
+def of_coverage(coverage: Coverage) -> Iterator[Finding]:
+    """What was not seen at all."""
+    evidence = {"seen": coverage.seen, "known": coverage.known, "unseen": list(coverage.unseen)}
+    if coverage.seen == 0:
+        text = "nothing was seen: not one activation ran while it was watched, so nothing can be said"
+        advice = "is the model in train mode, and the object that was given to watch()? was it compiled before?"
+        yield Finding("blind", "severe", "the run", text, advice, evidence)
+    elif coverage.unseen:
+        names = ", ".join(coverage.unseen[:5]) + (" …" if len(coverage.unseen) > 5 else "")
+        text = f"{len(coverage.unseen)} of {coverage.known} activation sites were never seen: {names}"
+        advice = "if the model does not use them, leave them out with exclude="
+        yield Finding("unseen", "note", "the run", text, advice, evidence)
+
+
+def no_steps() -> Finding:
+    """A run without one step."""
+    text = "no optimizer step was seen, so nothing can be dated and no silence has lasted"
+    advice = "give watch() the optimizer that trains this model, or call monitor.step(lr=…) once a step"
+    return Finding("no-steps", "warning", "the run", text, advice)
 
 
 def _stuck(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) -> Finding:
-    many = _of(verdict.dead, verdict)
-    text = f"{verdict.name} is stuck: {many} are dead, and have been for the last windows{_when(deaths)}"
-    born = f"{verdict.born_dead} of them were dead from the first step; " if verdict.born_dead else ""
-    advice = born + (_lower_rate(deaths) if deaths else "look at the initialization and the inputs of this layer")
+    parts = f" ({verdict.born_dead} born dead, {verdict.died} died)" if verdict.born_dead else ""
+    text = (
+        f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} are dead{parts}, and at least "
+        f"{thresholds.severe:.0%} were through the last {thresholds.stuck_windows} windows{_when(deaths)}"
+    )
+    advice = _lower_rate(deaths) if deaths else "look at its initialization, at an earlier training, and at its inputs"
     return Finding("stuck", "severe", verdict.name, text, advice, _evidence(verdict, deaths, thresholds))
 
 
@@ -64,21 +72,35 @@ def _dying(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) 
     return Finding("dying", "warning", verdict.name, text, _lower_rate(deaths), _evidence(verdict, deaths, thresholds))
 
 
-def _born_dead(verdict: Verdict) -> Finding:
-    text = f"{verdict.name}: {_of(verdict.born_dead, verdict)} were dead from the run's first step (born dead)"
-    advice = "this is initialization or an earlier training, not this run's learning rate; look at the layer's inputs"
-    evidence = {"born_dead": verdict.born_dead, "units": verdict.units, **_sampled(verdict)}
-    return Finding("born-dead", "note", verdict.name, text, advice, evidence)
-
-
-def _nonfinite(verdict: Verdict) -> Finding:
-    text = f"{verdict.name}: {_of(verdict.nonfinite, verdict)} had NaN or Inf pre-activations at the end"
-    advice = (
-        "the training diverged: lower the learning rate or clip gradients; "
-        "what such a unit counts as active says nothing"
-    )
-    evidence = {"nonfinite": verdict.nonfinite, "units": verdict.units, **_sampled(verdict)}
-    return Finding("nonfinite", "severe", verdict.name, text, advice, evidence)
+def _born_dead(
+    verdict: Verdict, dead: Sequence[Episode], start: Start | None, thresholds: Thresholds
+) -> Iterator[Finding]:
+    """Units that never fired: as many as the initialization explains, or more."""
+    born, units = [episode for episode in dead if episode.born], verdict.units or 1
+    if len(born) / units < min(thresholds.warning, thresholds.born_excess):
+        return
+    samples = min(episode.samples for episode in born)
+    text = f"{verdict.name}: {_of(len(born), verdict)} are born dead, silent since the run's first step"
+    evidence: dict[str, object] = {
+        "born_dead": len(born),
+        "expected_born_dead": verdict.expected_born_dead,
+        "correlation": verdict.correlation,
+        "units": units,
+        **_sampled(verdict, samples),
+    }
+    excess = False
+    if start is not None and verdict.expected_born_dead is not None:
+        expected = f"{verdict.expected_born_dead / units:.0%} expected from the initialization"
+        text += f"; {expected} (correlation {start.correlation:.2f} across examples)"
+        evidence |= {"silent_at_start": start.silent, "expected_at_start": start.expected(start.samples)}
+        more = start.exceeds(start.silent, start.samples, thresholds.born_excess)
+        excess = more and start.exceeds(len(born), samples, thresholds.born_excess)
+    if excess:
+        advice = "more than a symmetric initialization leaves: look at the biases, at loaded weights and at the inputs"
+        yield Finding("born-dead-excess", "warning", verdict.name, text, advice, evidence)
+    elif len(born) / units >= thresholds.warning and not verdict.stuck:  # that finding says it already
+        advice = "this is initialization, inputs or an earlier training, and not this run's learning rate"
+        yield Finding("born-dead", "note", verdict.name, text, advice, evidence)
 
 
 def _lost(verdict: Verdict, last_step: int) -> Finding:
@@ -88,38 +110,36 @@ def _lost(verdict: Verdict, last_step: int) -> Finding:
     return Finding("lost", "warning", verdict.name, text, advice, {"last_seen": last, "last_step": last_step})
 
 
+def _silent(verdict: Verdict, thresholds: Thresholds) -> Finding:
+    text = (
+        f"{verdict.name} is not decided: {_of(verdict.silent, verdict)} have fallen silent, not yet for "
+        f"{thresholds.patience} steps and {thresholds.samples:,} examples (n = {verdict.silent_samples or 0:,})"
+    )
+    evidence = {"silent": verdict.silent, "dead": verdict.dead, "units": verdict.units, **_sampled(verdict)}
+    return Finding("silent", "warning", verdict.name, text, "train on, and look whether they come back", evidence)
+
+
 def _too_short(verdict: Verdict, thresholds: Thresholds) -> Finding:
-    steps = verdict.window[1] - verdict.window[0] + 1 if verdict.window else 0
     need = f"{thresholds.patience} steps and {thresholds.samples:,} examples"
-    text = f"{verdict.name} was watched for {steps} steps: too short to call a unit dead or the layer healthy"
+    text = f"{verdict.name} was watched for {_steps(verdict)}: too short to call a unit dead or the layer healthy"
     if verdict.silent:
         text += f" ({_of(verdict.silent, verdict)} silent so far, n = {verdict.silent_samples or 0:,})"
-    evidence = {"steps": steps, "patience": thresholds.patience, "silent": verdict.silent, **_sampled(verdict)}
-    return Finding(
-        "too-short", "warning", verdict.name, text, f"train for at least {need} (patience, samples)", evidence
-    )
+    evidence = {"patience": thresholds.patience, "silent": verdict.silent, **_sampled(verdict)}
+    advice = f"train for at least {need} (patience, samples)"
+    return Finding("too-short", "warning", verdict.name, text, advice, evidence)
 
 
-def _coverage(coverage: Coverage) -> Iterator[Finding]:
-    evidence = {"seen": coverage.seen, "known": coverage.known, "unseen": list(coverage.unseen)}
-    if coverage.seen == 0:
-        text = "nothing was seen: not one activation ran while it was watched, so nothing can be said"
-        advice = (
-            "was the model in train mode, and is it the object that was given to watch()? compiled before watching?"
-        )
-        yield Finding("blind", "severe", "run", text, advice, evidence)
-    elif coverage.unseen:
-        names = ", ".join(coverage.unseen[:5]) + (" …" if len(coverage.unseen) > 5 else "")
-        text = f"{len(coverage.unseen)} of {coverage.known} activation sites were never seen: {names}"
-        advice = "if the model does not use them, leave them out with exclude="
-        yield Finding("unseen", "note", "run", text, advice, evidence)
+def _steps(verdict: Verdict) -> str:
+    count = verdict.window[1] - verdict.window[0] + 1 if verdict.window else 0
+    return f"{count:,} step" + ("s" if count != 1 else "")
 
 
 def _lower_rate(deaths: Sequence[Episode]) -> str:
     span = rate_span(deaths)
     if span is None:
         return f"try a lower learning rate, a normalisation in front of the layer, or {_LEAKY}"
-    return f"train again at a lower rate (try {span[0] / 4:.2g}), put a normalisation in front of it, or use {_LEAKY}"
+    rate = f"try {span[0] / 4:.2g}, a quarter of the lowest that a death used"
+    return f"train again at a lower rate ({rate}), put a normalisation in front of it, or use {_LEAKY}"
 
 
 def rate_span(deaths: Sequence[Episode]) -> RateSpan:
@@ -133,25 +153,31 @@ def _when(deaths: Sequence[Episode]) -> str:
         return ""
     steps = sorted(death.first_step for death in deaths)
     middle = steps[(len(steps) - 1) // 2]
-    span = rate_span(deaths)
-    rate = (
-        ""
-        if span is None
-        else f" at rate {span[0]:.3g}"
-        if span[0] == span[1]
-        else f" at rates {span[0]:.3g}–{span[1]:.3g}"
-    )
+    rate = _at(rate_span(deaths))
     if steps[0] == steps[-1]:
-        return f"; all deaths in step {steps[0]}{rate}"
-    return f"; deaths from step {steps[0]} to {steps[-1]}, half of them by step {middle},{rate}".rstrip(",")
+        return f"; {'all deaths' if len(steps) > 1 else 'the death'} in step {steps[0]}{rate}"
+    return f"; deaths from step {steps[0]} to {steps[-1]}, half of them by step {middle}{rate and ','}{rate}"
+
+
+def _at(span: RateSpan) -> str:
+    if span is None:
+        return ""
+    low, high = (f"{rate:.3g}" for rate in span)
+    return f" at rate {low}" if low == high else f" at rates {low}–{high}"
 
 
 def _of(count: int | None, verdict: Verdict) -> str:
     return f"{count} of {verdict.units} units ({(count or 0) / (verdict.units or 1):.0%})"
 
 
-def _sampled(verdict: Verdict) -> Mapping[str, object]:
-    return {"samples": verdict.samples, "bound": verdict.bound, "window": verdict.window and list(verdict.window)}
+def _sampled(verdict: Verdict, samples: int | None = None) -> Mapping[str, object]:
+    if samples is not None:
+        return {"samples": samples, "bound": min(1.0, 3 / samples) if samples else None, "window": _window(verdict)}
+    return {"samples": verdict.samples, "bound": verdict.bound, "window": _window(verdict)}
+
+
+def _window(verdict: Verdict) -> list[int] | None:
+    return list(verdict.window) if verdict.window else None
 
 
 def _evidence(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) -> dict[str, object]:

@@ -57,8 +57,10 @@ def observed_links(run: Run, episodes: Sequence[Episode]) -> tuple[RateLink, ...
             continue
         rates = sorted(d.rate for d in deaths if d.rate is not None)
         span = f"{rates[0]:.3g}" if rates[0] == rates[-1] else f"{rates[0]:.3g} to {rates[-1]:.3g}"
-        steps = ", ".join(f"{step} ({count})" for step, count, _ in worst_steps(deaths, 3))
         many = "1 death by an update" if len(deaths) == 1 else f"{len(deaths)} deaths by updates"
-        note = f"{many} of {name} that used rate {span}; most in steps {steps}"
+        back = sum(death.last_step is not None for death in deaths)
+        note = f"{many} of {name} that used rate {span}" + (f"; {back} of them revived later" if back else "")
+        steps = ", ".join(f"{step} ({count})" for step, count, _ in worst_steps(deaths, 3) if count > 1)
+        note += f"; most in steps {steps}" if steps else ""
         links.append(RateLink(None, group, "observed", None, rates[0], rates[-1], None, note))
     return tuple(links)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deadneuron.analysis.series import dormant, recent, saturated, specialised
+from deadneuron.analysis.start import first_step
 from deadneuron.records import Episode, History, Status, Thresholds, Verdict
 from deadneuron.states import DEAD, RARE, SILENT, Moment, Timeline, bound, walk
 
@@ -22,23 +24,31 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
     silent = last.states == SILENT
     nonfinite = _nonfinite(timeline, thresholds)
     stuck = _is_stuck(timeline, moments, thresholds)
+    windows = recent(timeline, thresholds.patience)
     samples = int(last.silent_samples[dead].min()) if count else _recent_samples(timeline, thresholds.patience)
+    flat, start = saturated(windows, timeline.site.gate), first_step(timeline)
     return Verdict(
         site=timeline.site.number,
         name=timeline.site.name,
         op=timeline.site.op,
-        status=_status(timeline, len(deaths), nonfinite, stuck, thresholds, run_end),
+        status=_status(timeline, len(deaths), int(silent.sum()), nonfinite, stuck, thresholds, run_end),
         units=timeline.site.units,
         dead=count,
         born_dead=born,
+        expected_born_dead=None if start is None else start.expected(_all_samples(timeline)),
+        correlation=None if start is None else start.correlation,
         died=len(deaths),
         closed_above=_closed_above(timeline, last, thresholds),
         revived=sum(1 for e in episodes if e.last_step is not None),
         silent=int(silent.sum()),
         silent_samples=int(last.silent_samples[silent].min()) if silent.any() else None,
         rare=int((last.states == RARE).sum()),
+        specialised=specialised(windows, last, timeline, thresholds.rare),
+        dormant=dormant(windows, thresholds.dormant),
+        saturated=None if flat is None else sum(flat),
         nonfinite=nonfinite,
         stuck=stuck,
+        enough=not too_little(timeline, thresholds),
         since=middle.first_step if middle else None,
         rate=middle.rate if middle else None,
         samples=samples,
@@ -49,8 +59,9 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
 
 def too_little(timeline: Timeline, thresholds: Thresholds) -> bool:
     """Whether the site was watched too briefly for any unit to be called dead."""
-    steps = sum(window.last_step - window.first_step + 1 for window in timeline.windows)
-    return steps < thresholds.patience or sum(w.samples for w in timeline.windows) < thresholds.samples
+    steps = sum(window.steps for window in timeline.windows)
+    need = min(thresholds.samples, timeline.most)
+    return steps < thresholds.patience or sum(w.samples for w in timeline.windows) < need
 
 
 def lost_sight(timeline: Timeline, thresholds: Thresholds, run_end: int) -> bool:
@@ -75,12 +86,21 @@ def share_history(timeline: Timeline, thresholds: Thresholds) -> History:
     )
 
 
-def _status(timeline: Timeline, died: int, nonfinite: int, stuck: bool, thresholds: Thresholds, run_end: int) -> Status:
+def _status(
+    timeline: Timeline,
+    died: int,
+    silent: int,
+    nonfinite: int,
+    stuck: bool,
+    thresholds: Thresholds,
+    run_end: int,
+) -> Status:
     if stuck or nonfinite:
         return "severe"
     if died / timeline.site.units >= thresholds.warning:
         return "warning"
-    if too_little(timeline, thresholds) or lost_sight(timeline, thresholds, run_end):
+    undecided = (died + silent) / timeline.site.units >= thresholds.warning and silent > 0
+    if undecided or too_little(timeline, thresholds) or lost_sight(timeline, thresholds, run_end):
         return "unknown"
     return "healthy"
 
@@ -114,4 +134,9 @@ def _nonfinite(timeline: Timeline, thresholds: Thresholds) -> int:
 
 def _recent_samples(timeline: Timeline, patience: int) -> int:
     """Independent examples in the last windows that span the patience: what "fired lately" rests on."""
-    return sum(w.samples for w in timeline.windows if w.first_step > timeline.last_step - patience)
+    samples = sum(w.samples for w in timeline.windows if w.first_step > timeline.last_step - patience)
+    return min(samples, timeline.most)
+
+
+def _all_samples(timeline: Timeline) -> int:
+    return min(sum(window.samples for window in timeline.windows), timeline.most)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+NO_AXIS = -1
+_ALIGNED = ("Add", "Sub", "Mul", "Div", "Expand", "Where", "Maximum", "Minimum", "Pow", "Fmod", "Remainder", "Lerp")
 _RESHAPES = ("View", "UnsafeView", "ReshapeAlias", "Reshape", "Squeeze", "Unsqueeze", "Unflatten", "Alias", "AsStrided")
 
 
 def carry(node: Any, before: tuple[int, ...], after: tuple[int, ...], axis: int, units: int) -> int | None:
     """The axis of the node's output (shape `after`) that is `axis` of its input (shape `before`), or None if lost.
 
+    `NO_AXIS` where the axis held a single unit and was squeezed away: all of the output is that unit's.
     Elementwise operations, pooling, dropout, padding, slicing and concatenation keep it; broadcasting aligns on the
     right; a reshape keeps it where the sizes factor, and otherwise gives the axis into which it was merged.
     """
     name = node.name()
+    if axis == NO_AXIS:
+        return NO_AXIS if len(after) == len(before) else None
+    if len(after) < len(before) and before[axis] == 1 and units == 1 and _product(before) == _product(after):
+        return NO_AXIS
     if name.startswith("Permute"):
         dims = [_wrap(dim, len(after)) for dim in node._saved_dims]
         return dims.index(axis)
@@ -27,14 +34,19 @@ def carry(node: Any, before: tuple[int, ...], after: tuple[int, ...], axis: int,
     if name.startswith("Unbind"):
         dim = _wrap(node._saved_dim, len(before))
         return None if dim == axis else axis - (dim < axis)
-    if name.startswith(("Sum", "Mean", "Amax", "Max", "Min")) and len(after) < len(before):
+    if name.startswith("Stack"):
+        dim = _wrap(node._saved_dim, len(after))
+        return axis + (axis >= dim)
+    if name.startswith("Unfold"):
+        return axis  # the new axis comes last
+    if len(after) < len(before) and hasattr(node, "_saved_dim") and not name.startswith(_RESHAPES):
         return _after_reduction(node, before, after, axis)
     if name.startswith(_RESHAPES):
         return reshaped(before, after, axis, units)
     if len(before) == len(after):
         return axis
-    moved = axis + len(after) - len(before)  # broadcasting, expand
-    return moved if moved >= 0 else None
+    moved = axis + len(after) - len(before)  # broadcasting aligns on the right
+    return moved if name.startswith(_ALIGNED) and moved >= 0 else None
 
 
 def reshaped(before: tuple[int, ...], after: tuple[int, ...], axis: int, units: int) -> int | None:

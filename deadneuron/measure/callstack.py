@@ -6,7 +6,8 @@ pre-hook and an `always_call` forward hook on every module that contains an acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -22,10 +23,12 @@ _is_tracing: Callable[[], bool] = torch._C._is_tracing
 class CallStack:
     """The stack of running containers of one watched model."""
 
-    def __init__(self, on_enter: Callable[[], None], batch_axis: int) -> None:
+    def __init__(self, on_enter: Callable[[], None], on_leave: Callable[[Any], None], batch_axis: int) -> None:
         self.on_enter = on_enter  # called when an outermost container enters
+        self.on_leave = on_leave  # called with its output when it leaves
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
+        self._owner: dict[str, int] = {}  # the thread whose pass is being counted; setdefault is atomic
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
         self.calls: dict[int, int] = {}  # calls of each activation module since the outermost container entered
 
@@ -49,13 +52,22 @@ class CallStack:
         self.calls[key] = count + 1
         return count
 
+    def mine(self) -> bool:
+        """Whether this thread's pass is the one that is counted: two at a time would share counters and buffers."""
+        me = get_ident()
+        return self._owner.get("thread", me) == me
+
     def reset(self) -> None:
         """Forget what runs. Called at each step: a KeyboardInterrupt inside forward skips even `always_call` hooks."""
+        self._owner.clear()
         self.running.clear()
         self.calls.clear()
         self.examples = None
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        me = get_ident()
+        if self._owner.setdefault("thread", me) != me:
+            return
         if not self.running:
             self.calls.clear()
             try:
@@ -65,12 +77,19 @@ class CallStack:
             self.on_enter()
         self.running.append(module)
 
-    def leave(self, module: nn.Module) -> None:
+    def leave(self, module: nn.Module, output: Any) -> None:
+        if not self.mine():
+            return
         # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
         # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.
         while self.running:
             if self.running.pop() is module:
-                return
+                break
+        else:
+            return
+        if not self.running:
+            self.on_leave(output)
+            self._owner.clear()
 
 
 def being_traced() -> bool:
@@ -93,20 +112,47 @@ class _Leave(InertWhenCopied):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not being_traced():
-            self.stack.leave(module)
+            self.stack.leave(module, output)
 
 
 def count_examples(inputs: Any, batch_axis: int) -> int | None:
-    """Number of independent examples in a model's inputs: the size of the first tensor's batch axis, depth first."""
-    if isinstance(inputs, PackedSequence):
-        return int(inputs.batch_sizes[0])  # always on the host: no sync
-    if isinstance(inputs, Tensor):
-        return int(inputs.shape[batch_axis]) if -inputs.dim() <= batch_axis < inputs.dim() else None
-    if isinstance(inputs, Mapping):
-        inputs = list(inputs.values())
-    if isinstance(inputs, (tuple, list)):
-        for item in inputs:
-            found = count_examples(item, batch_axis)
-            if found is not None:
-                return found
+    """Number of independent examples in a model's inputs: the batch size of the first tensor, depth first.
+
+    A tensor with a batch axis of size 1 (a time step, a temperature) tells only if there is no other; a list of
+    tensors (images of several sizes) is one example an entry.
+    """
+    single = None
+    for value in _leaves(inputs):
+        if isinstance(value, PackedSequence):
+            return int(value.batch_sizes[0])  # always on the host: no sync
+        if isinstance(value, list):
+            return len(value)
+        if isinstance(value, Tensor) and -value.dim() <= batch_axis < value.dim():
+            size = int(value.shape[batch_axis])
+            if size != 1:
+                return size
+            single = 1
+    return single
+
+
+def first_floats(output: Any) -> Tensor | None:
+    """The first tensor of floats in a model's output, depth first, or None."""
+    for value in _leaves(output):
+        value = value[0] if isinstance(value, list) else value
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            return value
     return None
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    """Everything in nested containers; a list of several tensors stays one thing."""
+    if isinstance(values, list) and len(values) > 1 and all(isinstance(value, Tensor) for value in values):
+        yield values
+        return
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, (tuple, list)) and not isinstance(values, PackedSequence):
+        for value in values:
+            yield from _leaves(value)
+    else:
+        yield values

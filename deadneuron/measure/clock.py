@@ -8,9 +8,11 @@ one step a round.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +20,8 @@ from torch import Tensor
 from deadneuron.errors import UsageError
 from deadneuron.records import Tick
 
+_RETIRED = 100  # steps after which no step waits any longer for an optimizer that took part in none of them
+_FRAMES = 12  # between a nested step and the one that called it: hook, wrapper, step, a decorator or two, wrapper
 Number = float | Tensor | None  # a tensor stays on its device until the tick is written, off the training thread
 
 
@@ -32,6 +36,7 @@ class LiveTick:
     owners: list[int] = field(default_factory=list)  # the optimizer of each rate
     loss: Number = None
     grad_norm: Number = None
+    finite: Tensor | None = None  # one bool: whether the model's outputs were
 
     def finished(self) -> Tick:
         """As a record; this waits for the device where a value is a tensor.
@@ -52,6 +57,7 @@ class LiveTick:
             skipped=everyone,
             loss=None if self.loss is None else _number(self.loss, math.nan),
             grad_norm=None if self.grad_norm is None else _number(self.grad_norm, math.nan),
+            finite=None if self.finite is None else bool(self.finite),
         )
 
 
@@ -74,17 +80,32 @@ class Clock:
         self.current: LiveTick | None = None
         self.stepped: set[int] = set()  # optimizers that took part in the current step
         self.calls = [0] * len(self.optimizers)  # of each optimizer's step, skipped ones left out
+        self.last = [-1] * len(self.optimizers)  # the last step that each took part in
         self.inside = False  # a step with a closure is running: its passes belong to it
         self.upcoming: dict[str, Number] = {}  # logged before the step it belongs to
         self._handles: list[Any] = []
-        for index, optimizer in enumerate(self.optimizers):
-            self._handles.append(optimizer.register_step_pre_hook(_StepHook(self, self._before, index)))
-            self._handles.append(optimizer.register_step_post_hook(_StepHook(self, self._after, index)))
+        self._ids: list[int] = []  # of our pre-hooks
+        for index in range(len(self.optimizers)):
+            self._hook(index)
 
     @property
     def step(self) -> int:
         """Number of the last step, -1 before the first."""
         return self.current.step if self.current else -1
+
+    def adopt(self, optimizer: Any) -> None:
+        """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one."""
+        self.optimizers.append(optimizer)
+        self.calls.append(0)
+        self.last.append(self.step)
+        self.stepped.clear()  # its first step is a step of its own
+        self._hook(len(self.optimizers) - 1)
+
+    def _hook(self, index: int) -> None:
+        optimizer = self.optimizers[index]
+        before = optimizer.register_step_pre_hook(_StepHook(self, self._before, index))
+        self._handles += [before, optimizer.register_step_post_hook(_StepHook(self, self._after, index))]
+        self._ids.append(before.id)
 
     def detach(self) -> None:
         for handle in self._handles:
@@ -126,31 +147,52 @@ class Clock:
             _note(self.current, kept)
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _nested(self.optimizers[index]):
+            return
         self.calls[index] += 1
         self._begin(index)
         self.inside = _closure(args, kwargs) is not None
         if not self.inside:
             self._complete()
+            self._read_rates(index)  # on_finding may have lowered them just now
 
     def _after(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _nested(self.optimizers[index]):
+            return
+        if self.inside or not self._is_last(index):
+            self._read_rates(index)  # the closure, or a hook that ran behind ours, may have set them
         if self.inside:
             self.inside = False
             self._complete()
+
+    def _is_last(self, index: int) -> bool:
+        """Whether our hook ran behind all others before this step; if not, it will from the next step on."""
+        hooks = self.optimizers[index]._optimizer_step_pre_hooks
+        last = next(reversed(hooks), None)
+        if last == self._ids[index]:
+            return True
+        hooks.move_to_end(self._ids[index])
+        return False
 
     def _begin(self, index: int) -> None:
         if self.current is None or index in self.stepped or not self.stepped:
             self._advance()
         assert self.current is not None
         self.stepped.add(index)
+        self.last[index] = self.step
+        self._read_rates(index)
+        found = getattr(self.optimizers[index], "found_inf", None)  # set by GradScaler around a fused step
+        self.current.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
+
+    def _read_rates(self, index: int) -> None:
         optimizer, tick = self.optimizers[index], self.current
+        assert tick is not None
         self._add_new_groups(index)
         tick.rates += [math.nan] * (len(self.groups) - len(tick.rates))
         tick.owners = [owner for owner, _ in self.groups]
         for place, (owner, group) in enumerate(self.groups):
             if owner == index and group < len(optimizer.param_groups):
                 tick.rates[place] = _keep(optimizer.param_groups[group].get("lr"))
-        found = getattr(optimizer, "found_inf", None)  # set by GradScaler around a fused step
-        tick.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
 
     def _add_new_groups(self, index: int) -> None:
         """Groups of `add_param_group` come last, so that the places of the others stay."""
@@ -158,7 +200,8 @@ class Clock:
         self.groups += [(index, group) for group in range(known, len(self.optimizers[index].param_groups))]
 
     def _complete(self) -> None:
-        self.on_step(self.step, len(self.stepped) == len(self.optimizers))
+        waited_for = (i for i, last in enumerate(self.last) if self.step - last <= _RETIRED)
+        self.on_step(self.step, all(index in self.stepped for index in waited_for))
 
     def _advance(self) -> None:
         step = self.step + 1
@@ -181,6 +224,24 @@ class _StepHook:
             self.act(self.index, args, kwargs)
         except Exception as error:  # the optimizer must step whatever happens here
             self.clock.fail("clock", f"{type(error).__name__} while noting a step: {error}")
+
+
+def _nested(optimizer: Any) -> bool:
+    """Whether this call of step() is made by another step() of the same optimizer.
+
+    torch wraps `step` in each class: where a subclass calls super().step(), hooks run twice. The frames of that wrapper
+    tell; should torch name it otherwise, no call counts as nested.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    calls = 0
+    for _ in range(_FRAMES):
+        if frame is None:
+            break
+        if frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == "torch.optim.optimizer":
+            args = frame.f_locals.get("args") or (None,)
+            calls += args[0] is optimizer
+        frame = frame.f_back
+    return calls > 1
 
 
 def steppable(optimizer: Any) -> Any:

@@ -26,6 +26,9 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[torch.dtype, Tensor] = {}
 
+    def clear(self) -> None:
+        self._buffers.clear()
+
     def like(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":  # caching allocators hand out memory for nothing, and streams may overlap
             return torch.empty_like(x)
@@ -35,7 +38,7 @@ class Scratch:
         buffer = self._buffers.get(x.dtype)
         if buffer is None or buffer.numel() < x.numel():
             with torch.inference_mode(False):  # a buffer made in inference mode could not be written to in training
-                buffer = self._buffers[x.dtype] = torch.empty(x.numel(), dtype=x.dtype)
+                buffer = self._buffers[x.dtype] = torch.empty(x.numel(), dtype=x.dtype, device=x.device)
         return torch.as_strided(buffer, x.shape, x.stride())
 
 

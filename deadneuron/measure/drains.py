@@ -23,11 +23,11 @@ def unpack(
     floats = flat[3].view(np.float64).reshape(shapes[3])
     windows = []
     for index, (site, start, units) in enumerate(packed.layout):
-        rows, samples, sampled_rows = (int(n) for n in totals[index])
+        rows, samples, sampled_rows, steps = (int(n) for n in totals[index])
         if rows == 0:
             continue
         span = slice(start, start + units)
-        active, first, last, above, nonfinite = ints[:, span]
+        active, first, last, above, nonfinite, since = ints[:, span]
         total, square, magnitude, peak = floats[:, span]
         finite = np.where(sampled_rows > nonfinite, sampled_rows - nonfinite, np.nan)
         windows.append(
@@ -37,6 +37,7 @@ def unpack(
                 rank=rank,
                 first_step=first_step,
                 last_step=last_step,
+                steps=steps,
                 samples=samples,
                 rows=rows,
                 active=active,
@@ -45,6 +46,7 @@ def unpack(
                 sampled_rows=sampled_rows,
                 above=above,
                 nonfinite=nonfinite,
+                first_nonfinite=since - 1,
                 mean=total / finite,
                 square=square / finite,
                 magnitude=magnitude / finite,

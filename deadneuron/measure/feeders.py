@@ -25,6 +25,11 @@ _WRAPPERS = (  # what may stand between a parameter and the operation that uses 
 )
 # What lies behind these feeds other units; reentrant checkpointing hides its whole segment in one node.
 _MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "ScaledDotProduct", "CheckpointFunction")
+# Behind these lie the units of an earlier activation: looked at only where no other branch has a producer.
+_ACTIVATIONS = (
+    *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
+    *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold", "Clamp"),
+)
 _VISITS = 256  # nodes; the nearest producer is a few nodes away, this bounds the walk through a graph without any
 
 
@@ -49,9 +54,14 @@ def trace(x: Tensor) -> Producer | None:
     if x.grad_fn is None:
         return None
     queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, 0, 0)]])
+    later: deque[list[tuple[Node, int, int]]] = deque()
     seen = {x.grad_fn}
     frozen: Producer | None = None
-    while queue and len(seen) < _VISITS:
+    while (queue or later) and len(seen) < _VISITS:
+        if not queue:
+            if frozen is not None:
+                break
+            queue, later = later, deque()
         route = queue.popleft()  # (node, which of its outputs, edge that led to it), from the activation backwards
         node = route[-1][0]
         found = _produces(node, route[-1][1])
@@ -65,7 +75,7 @@ def trace(x: Tensor) -> Producer | None:
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
                 seen.add(parent)
-                queue.append([*route, (parent, output, edge)])
+                (later if node.name().startswith(_ACTIVATIONS) else queue).append([*route, (parent, output, edge)])
     return frozen
 
 

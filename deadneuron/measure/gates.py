@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from deadneuron.errors import UsageError
+from deadneuron.records import HISTOGRAM_EDGES
 
 Gate = tuple[float, float]
 INF = math.inf
@@ -132,8 +134,7 @@ NO_GATE: dict[type[nn.Module], str] = {
     nn.LogSoftmax: "it mixes units",
 }
 
-NOT_MONOTONE = (nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
-"""Their output's histogram does not follow from that of the pre-activation, so both are kept."""
+_NO_MAP = (nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.PReLU, nn.RReLU)  # not monotone, learned, random
 
 
 def _sigmoid_edge(epsilon: float) -> float:
@@ -172,6 +173,21 @@ def gate_of(module: nn.Module, epsilon: float) -> Gate:
         raise KeyError(type(module).__name__)
     low, high = GATES[base](module, epsilon)
     return float(low), float(high)
+
+
+def edge_outputs(module: nn.Module) -> tuple[float, ...] | None:
+    """What the activation makes of HISTOGRAM_EDGES, which turns the histogram of its input into that of its output.
+
+    None where it does not: the activation is not monotone, random or learned.
+    """
+    base = base_of(module)
+    if base is None or base in _NO_MAP:
+        return None
+    with torch.no_grad(), torch.inference_mode(False):
+        edges = torch.tensor(HISTOGRAM_EDGES, dtype=torch.float64, device="cpu")
+        values = base.forward(module, edges)  # not the module itself: that would call its hooks
+    outputs = values.tolist()
+    return tuple(outputs) if all(a <= b for a, b in pairwise(outputs)) else None
 
 
 def learned_low(module: nn.Module, epsilon: float) -> Tensor | None:

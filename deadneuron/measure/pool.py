@@ -14,9 +14,9 @@ from torch import Tensor
 
 from deadneuron.records import BINS, Phase
 
-_INTS = ("active", "first", "last", "above", "nonfinite")
+_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite")
 _FLOATS = ("sum", "square", "magnitude", "peak")
-_TOTALS = 3  # rows, samples, sampled rows
+_TOTALS = 4  # rows, samples, sampled rows, steps
 
 
 class Slot:
@@ -29,7 +29,7 @@ class Slot:
     square: Tensor
     magnitude: Tensor
     peak: Tensor
-    totals: Tensor  # [rows, samples, sampled rows]
+    totals: Tensor  # [rows, samples, sampled rows, steps]
     histogram: Tensor  # [BINS + 1], NaN last
     output_histogram: Tensor
 
@@ -41,7 +41,7 @@ class Slot:
         key = (rows, samples, sampled_rows)
         constant = self._constants.get(key)
         if constant is None:
-            constant = torch.tensor(key, device=self.totals.device)
+            constant = torch.tensor((*key, 0), device=self.totals.device)
             if len(self._constants) < 64:  # batches of a few sizes are usual, of thousands of sizes rare
                 self._constants[key] = constant
         self.totals.add_(constant)
@@ -76,14 +76,19 @@ class Pool:
         self._allocate()
         return slot
 
-    def seal(self, step: int) -> None:
-        """Book all rows counted since the last call as those of `step`."""
+    def seal(self, step: int, full: bool) -> None:
+        """Book all rows counted since the last call as those of `step`; `full` if statistics were taken in it."""
         hit = self.open > 0
         first, last = self.ints[1], self.ints[2]
         last.masked_fill_(hit, step + 1)
         first.masked_fill_(hit & (first == 0), step + 1)
+        if full:
+            nonfinite, since = self.ints[4], self.ints[5]
+            since.masked_fill_((nonfinite > 0) & (since == 0), step + 1)
         self.ints[0].add_(self.open.to(torch.int64))
         self.open.zero_()
+        self.totals[:, 3].add_(self.totals[:, 0] != self._sealed)
+        self._sealed.copy_(self.totals[:, 0])
 
     def pack(self) -> Packed:
         """A copy of everything sealed, as one tensor on the device."""
@@ -98,7 +103,7 @@ class Pool:
         return Packed(data, tuple((s.site, s.start, s.units) for s in self.slots), self.units, ready)
 
     def clear(self) -> None:
-        for tensor in (self.ints, self.totals, self.histograms, self.floats):
+        for tensor in (self.ints, self.totals, self.histograms, self.floats, self._sealed):
             tensor.zero_()
         self.floats[3].fill_(-torch.inf)
 
@@ -109,6 +114,7 @@ class Pool:
             zeros = partial(torch.zeros, dtype=torch.int64, device=self.device)
             self.ints = zeros((len(_INTS), self.units))
             self.totals = zeros((len(self.slots), _TOTALS))
+            self._sealed = zeros(len(self.slots))  # rows at the last seal
             self.histograms = zeros((len(self.slots), 2, BINS + 1))
             self.floats = torch.zeros(len(_FLOATS), self.units, dtype=self.float, device=self.device)
             self.floats[3].fill_(-torch.inf)
@@ -119,6 +125,7 @@ class Pool:
                 self.floats[:, :units] = old["floats"]
                 self.open[:units] = old["open"]
                 self.totals[:count] = old["totals"]
+                self._sealed[:count] = old["_sealed"]
                 self.histograms[:count] = old["histograms"]
             for slot in self.slots:
                 self._bind(slot)

@@ -16,9 +16,10 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.errors import UsageError
 from deadneuron.measure import counters
-from deadneuron.measure.callstack import CallStack, being_traced
+from deadneuron.measure.axes import NO_AXIS
+from deadneuron.measure.callstack import CallStack, being_traced, first_floats
 from deadneuron.measure.feeders import Producer, still_fed_by, trace
-from deadneuron.measure.gates import NOT_MONOTONE, gate_of, learned_low
+from deadneuron.measure.gates import edge_outputs, gate_of, learned_low
 from deadneuron.measure.inert import InertWhenCopied
 from deadneuron.measure.pool import Pool
 from deadneuron.measure.sites import AxisFrom, LiveSite, containers_of, guess_axis
@@ -49,11 +50,13 @@ class Probe:
         self.dirty = False  # a pass was counted since the last seal
         self.ran = False  # a training pass began since the last seal, counted or not
         self.passes = 0
+        self.counted = 0  # of them, those of a phase that counts
         self.sites: list[LiveSite] = []
         self.pools: dict[tuple[torch.device, Phase], Pool] = {}
         self.scratch = counters.Scratch()
+        self._outputs: Tensor | None = None  # NaN or Inf once a model's output was, since it was last taken
         self.names = {module: name for name, module in model.named_modules()}
-        self.stack = CallStack(self._on_enter, batch_axis)
+        self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
         self.taps = [Tap(self, name, module) for name, module in activations.items()]
         self._handles: list[RemovableHandle] = self.stack.attach(containers_of(model, activations.values()))
         for tap in self.taps:
@@ -70,6 +73,8 @@ class Probe:
         self.names.clear()
         self.taps.clear()
         self.pools.clear()
+        self._outputs = None
+        self.scratch.clear()
         for site in self.sites:
             site.feeder, site.low = None, None
             site.slots.clear()
@@ -79,6 +84,9 @@ class Probe:
         """The phase of a pass that is running now, or None if it does not count."""
         # In a backward pass only the recomputation of gradient checkpointing calls forward: it was counted already.
         if not self.on or _in_backward() != -1:
+            return None
+        if not self.stack.mine():
+            self.fail("threads", "a pass ran beside another one in a second thread: it was not counted")
             return None
         phase: Phase = "train" if self.model.training else "eval"
         return phase if phase in self.phases else None
@@ -93,7 +101,7 @@ class Probe:
         """Book what was counted since the last call as `step`'s."""
         if self.dirty:
             for pool in self.pools.values():
-                pool.seal(step)
+                pool.seal(step, self.full)
             self.dirty = False
         self.ran = False
         self.stack.reset()
@@ -105,8 +113,42 @@ class Probe:
             for site in tap.sites:
                 site.low = low
 
+    def why_unseen(self) -> str:
+        """Why an activation was never seen, as far as it can be told."""
+        if self.counted:
+            return "never called while the model ran (or only in compiled code, which is not measured)"
+        wanted = " or ".join(sorted(self.phases))
+        ran = f": all {self.passes} passes of the model were in another mode" if self.passes else ""
+        compiled = "" if self.passes else "; a model that was compiled before is not measured"
+        return f"never called in {wanted} mode{ran}{compiled}"
+
+    def take_finite(self) -> Tensor | None:
+        """Whether the model's outputs since the last call were finite, as a tensor of one bool; None if none was seen.
+
+        Of each output the first example tells: weights that turned NaN reach every example.
+        """
+        outputs, self._outputs = self._outputs, None
+        return None if outputs is None else torch.isfinite(outputs)
+
+    def _on_leave(self, output: Any) -> None:
+        if self.phase() != "train":
+            return
+        try:
+            values = first_floats(output)
+            if values is None:
+                return
+            values = values.detach()
+            total = (values[0] if values.dim() else values).sum(dtype=torch.float32)
+            if self._outputs is None:
+                with torch.inference_mode(False), torch.no_grad():
+                    self._outputs = torch.zeros((), dtype=torch.float32, device=total.device)
+            self._outputs.add_(total.to(self._outputs.device, non_blocking=True))
+        except Exception as error:
+            self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
+
     def _on_enter(self) -> None:
         self.passes += 1
+        self.counted += self.phase() is not None
         if self.model.training and _in_backward() == -1:
             self.ran = True
 
@@ -117,6 +159,7 @@ class Tap(InertWhenCopied):
     def __init__(self, probe: Probe, name: str, module: nn.Module) -> None:
         self.probe, self.name, self.module = probe, name, module
         self.gate = gate_of(module, probe.epsilon)
+        self.outputs = edge_outputs(module)
         self.sites: list[LiveSite] = []
         self.routes: dict[tuple[nn.Module | None, int], LiveSite] = {}  # (caller, call number) → its site last time
         self.pending: tuple[LiveSite, Phase] | None = None  # its output is wanted too
@@ -138,14 +181,13 @@ class Tap(InertWhenCopied):
     def observe(self, x: Tensor, phase: Phase) -> None:
         probe = self.probe
         site = self._site(x)
-        axis = site.axis_in(x)
+        x, axis = _with_axis(x.detach(), site)
         if axis >= x.dim() or x.shape[axis] != site.units:
             seen = tuple(x.shape)
             probe.fail(self.name, f"expected {site.units} units on axis {axis}, got a tensor of shape {seen}")
             return
         pool = probe.pool(x.device, phase)
         slot = site.slot(pool)
-        x = x.detach()
         dims = tuple(i for i in range(x.dim()) if i != axis)
         rows = x.numel() // site.units
         low = None if site.low is None else _on_channels(site.low, x.dim())
@@ -176,11 +218,11 @@ class Tap(InertWhenCopied):
     def take_output(self, output: Tensor) -> None:
         assert self.pending is not None
         site, phase = self.pending
-        output = output.detach()
+        output, axis = _with_axis(output.detach(), site)
         slot = site.slot(self.probe.pool(output.device, phase))
-        dims = tuple(i for i in range(output.dim()) if i != site.axis_in(output))
+        dims = tuple(i for i in range(output.dim()) if i != axis)
         slot.magnitude.add_(counters.magnitude(output, dims, self.probe.scratch))
-        if site.two_histograms:
+        if site.outputs is None:
             slot.output_histogram.add_(counters.histogram(output, self.probe.scratch))
 
     def _examples(self, x: Tensor, unit_axis: int, site: LiveSite) -> int:
@@ -211,15 +253,21 @@ class Tap(InertWhenCopied):
         producer = trace(x)
         feeder = producer.feeder if producer is not None else None
         where = self.probe.names.get(caller, "") if caller is not None else ""
+        path = producer.path if producer is not None else None
+        known = self.routes.get((caller, call))
         for site in self.sites:
             if site.caller != where:
                 continue
             feederless = feeder is None and x.grad_fn is not None and site.feeder is None and site.nth == call
-            if feederless or (feeder is not None and site.feeder is feeder):
-                site.path, site.traced = producer.path if producer is not None else None, True
+            # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
+            same = feeder is not None and site.feeder is feeder and (site.path in (path, None) or site.nth == call)
+            if feederless or same:
+                site.path, site.traced = path, True
                 self._learn_axis(site, x, producer)
                 return site
-        known = self.routes.get((caller, call))
+        if known is not None and feeder is not None and known.path == path and self._was_replaced(known, x):
+            known.feeder = feeder  # new leaves every step: functional_call, load_state_dict(assign=True)
+            return known
         if known is None and caller is None and x.grad_fn is None:
             return self._outside(call) or self._new_site(x, producer, where, call)
         if known is None or (known.feeder is not None and known.feeder.requires_grad):
@@ -230,6 +278,12 @@ class Tap(InertWhenCopied):
             known.feeder, known.path = (known.feeder, None) if feeder is None else (feeder, producer.path)
         known.traced = x.grad_fn is not None
         return known
+
+    def _was_replaced(self, site: LiveSite, x: Tensor) -> bool:
+        """Whether what fed the site is no parameter of the model any longer, while the site's shape is what it was."""
+        units = x.shape[axis] if -x.dim() <= (axis := site.axis_in(x)) < x.dim() else None
+        current = any(parameter is site.feeder for parameter in self.probe.model.parameters())
+        return not current and (site.axis == NO_AXIS or units == site.units)
 
     def _outside(self, call: int) -> LiveSite | None:
         """The site of a call outside of every container and without a graph: nothing but other calls can tell it."""
@@ -242,7 +296,7 @@ class Tap(InertWhenCopied):
 
     def _learn_axis(self, site: LiveSite, x: Tensor, producer: Producer | None) -> None:
         axis, _ = self._axis(x, producer)
-        if x.shape[axis] == site.units:
+        if axis != NO_AXIS and x.shape[axis] == site.units:
             site.axes[x.dim()] = axis
 
     def _new_site(self, x: Tensor, producer: Producer | None, caller: str, call: int) -> LiveSite:
@@ -252,11 +306,11 @@ class Tap(InertWhenCopied):
             module=self.name,
             call=len(self.sites),
             op=type(self.module).__name__,
-            units=x.shape[axis],
+            units=1 if axis == NO_AXIS else x.shape[axis],
             axis=axis,
             axis_from=axis_from,
             gate=self.gate,
-            two_histograms=isinstance(self.module, NOT_MONOTONE),
+            outputs=self.outputs,
             caller=caller,
             nth=call,
             feeder=producer.feeder if producer else None,
@@ -306,6 +360,12 @@ class Output(InertWhenCopied):
             self.tap.probe.fail(self.tap.name, f"{type(error).__name__} while measuring the output: {error}")
         finally:
             self.tap.pending = None
+
+
+def _with_axis(x: Tensor, site: LiveSite) -> tuple[Tensor, int]:
+    """The tensor and its unit axis; one single unit without an axis is given one."""
+    axis = site.axis_in(x)
+    return (x.unsqueeze(-1), x.dim()) if axis == NO_AXIS else (x, axis)
 
 
 def _on_channels(low: Tensor, rank: int) -> Tensor:

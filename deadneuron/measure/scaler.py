@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from weakref import WeakSet
 
 from torch.amp.grad_scaler import GradScaler
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.clock import Clock, steppable
 
-_clocks: list[Clock] = []
+_clocks: WeakSet[Clock] = WeakSet()  # a monitor that is dropped unclosed takes its clock along
 _original = GradScaler.step
 
 
@@ -34,13 +35,12 @@ def watch_scalers(clock: Clock) -> None:
     """Have this clock told of skipped steps."""
     if not _clocks:
         GradScaler.step = _watched_step  # type: ignore[method-assign]
-    _clocks.append(clock)
+    _clocks.add(clock)
 
 
 def unwatch_scalers(clock: Clock) -> None:
     """Undo `watch_scalers`. If somebody else has wrapped the method since, ours stays and does nothing."""
-    if clock in _clocks:
-        _clocks.remove(clock)
+    _clocks.discard(clock)
     if not _clocks and GradScaler.step is _watched_step:
         GradScaler.step = _original  # type: ignore[method-assign]
 

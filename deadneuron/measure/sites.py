@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deadneuron.errors import NoSitesError, UsageError
+from deadneuron.measure.axes import NO_AXIS
 from deadneuron.measure.gates import Gate, base_of, why_no_gate
 from deadneuron.measure.pool import Pool, Slot
 
@@ -36,7 +37,7 @@ class LiveSite:
     axis: int  # as first seen, and as it is reported
     axis_from: AxisFrom
     gate: Gate
-    two_histograms: bool
+    outputs: tuple[float, ...] | None  # at HISTOGRAM_EDGES; None: a histogram of the outputs is taken
     caller: str
     nth: int  # which call of the module in one pass it was when it was first seen
     feeder: Tensor | None = None
@@ -48,7 +49,12 @@ class LiveSite:
     axes: dict[int, int] = field(default_factory=dict)  # rank of the pre-activation → unit axis
 
     def axis_in(self, x: Tensor) -> int:
-        """The unit axis of this call's pre-activation: a layer may be given (N, F), (N, T, F), a lone (F,)."""
+        """The unit axis of this call's pre-activation: a layer may be given (N, F), (N, T, F), a lone (F,).
+
+        NO_AXIS where the site is one single unit.
+        """
+        if self.axis == NO_AXIS:
+            return NO_AXIS
         known = self.axes.get(x.dim())
         if known is not None:
             return known
@@ -135,7 +141,8 @@ def guess_axis(model: nn.Module, activation: nn.Module, x: Tensor) -> tuple[int,
         if isinstance(module, (*_LAST_AXIS, *_SECOND_AXIS)):
             previous = module
     if x.dim() <= 1:
-        return 0, "shape"
+        lone = x.dim() == 0 or (isinstance(previous, nn.Linear) and previous.out_features == 1)
+        return (NO_AXIS, "registration") if lone else (0, "shape")
     if isinstance(previous, _LAST_AXIS) or (isinstance(previous, _SECOND_AXIS) and x.dim() == 2):
         return x.dim() - 1, "registration"
     if isinstance(previous, _SECOND_AXIS):

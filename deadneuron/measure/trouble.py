@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from deadneuron.errors import DeadneuronWarning
@@ -13,10 +13,14 @@ _MOST_GAPS = 1000  # records; a failure at every call must not fill the disk
 
 
 class Trouble:
-    """Keeps the gaps of one monitor. `step()` gives the step a gap is dated by, `write` takes each new gap."""
+    """Keeps the gaps of one monitor; `step` is the one that a gap is dated by, `write` takes each new gap.
 
-    def __init__(self, step: Callable[[], int], write: Callable[[Gap], None]) -> None:
-        self._step, self._write = step, write
+    It does not know its monitor, so that the writer's thread, which knows this, keeps no monitor alive.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.write: Callable[[Gap], None] = lambda gap: None
         self._gaps: dict[tuple[str, str], Gap] = {}
         self._warned = False
 
@@ -24,16 +28,12 @@ class Trouble:
     def gaps(self) -> tuple[Gap, ...]:
         return tuple(self._gaps.values())
 
-    def note(self, where: str, reason: str) -> None:
+    def note(self, where: str, reason: str, first_step: int | None = None) -> None:
         """Something cannot be measured, and nobody is to blame: a gap without a warning."""
         key = (where, reason)
         if key not in self._gaps and len(self._gaps) < _MOST_GAPS:
-            self._gaps[key] = gap = Gap(where, reason, max(self._step(), 0))
-            self._write(gap)
-
-    def note_all(self, places: Iterable[str], reason: str) -> None:
-        for where in places:
-            self.note(where, reason)
+            self._gaps[key] = gap = Gap(where, reason, self.step if first_step is None else first_step)
+            self.write(gap)
 
     def fail(self, where: str, reason: str) -> None:
         """Something went wrong: a gap, and the first time a warning."""

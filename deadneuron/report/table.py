@@ -20,7 +20,7 @@ _GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     header: str
     cell: Callable[[Verdict, str], str]  # (verdict, sparkline)
     drop: int = 0  # dropped in this order where the terminal is narrow; 0 stays
@@ -33,37 +33,37 @@ def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _silent(verdict: Verdict) -> str:
-    return _count(verdict.silent) + (f" n={_count(verdict.silent_samples)}" if verdict.silent else "")
-
-
 _COLUMNS = (
-    _Column("", lambda v, _: MARKS[v.status], justify="left", loud=True),
-    _Column("layer", lambda v, _: printable(v.name), justify="left"),
-    _Column("op", lambda v, _: printable(v.op), drop=3, justify="left"),
-    _Column("units", lambda v, _: _count(v.units) if v.units else "not seen"),
-    _Column("dead", lambda v, _: f"{v.dead:,} {(v.dead or 0) / v.units:.0%}" if v.units else "", loud=True),
-    _Column("= born", lambda v, _: _count(v.born_dead), drop=6),
-    _Column("+ died", lambda v, _: _count(v.died), drop=6),
-    _Column("n", lambda v, _: _count(v.samples), dim=True),
-    _Column("3/n", lambda v, _: "" if v.bound is None else f"{v.bound:.2g}", drop=5, dim=True),
-    _Column("since", lambda v, _: _count(v.since)),
-    _Column("at lr", lambda v, _: "" if v.rate is None else f"{v.rate:.3g}"),
-    _Column("revived", lambda v, _: _count(v.revived), drop=1),
-    _Column("silent", lambda v, _: _silent(v), drop=4),
-    _Column("rare", lambda v, _: _count(v.rare), drop=2),
-    _Column("dead, over time", lambda _, spark: spark, drop=7, justify="left", loud=True),
+    Column("", lambda v, _: MARKS[v.status], justify="left", loud=True),
+    Column("layer", lambda v, _: printable(v.name), justify="left"),
+    Column("op", lambda v, _: printable(v.op), drop=3, justify="left"),
+    Column("units", lambda v, _: _count(v.units) if v.units else "not seen"),
+    Column("dead", lambda v, _: f"{v.dead:,} {(v.dead or 0) / v.units:.0%}" if v.units else "", loud=True),
+    Column("= born", lambda v, _: _count(v.born_dead), drop=6),
+    Column("+ died", lambda v, _: _count(v.died), drop=6),
+    Column("n", lambda v, _: _count(v.samples), dim=True),
+    Column("3/n", lambda v, _: "" if v.bound is None else f"{v.bound:.2g}", drop=5, dim=True),
+    Column("since", lambda v, _: _count(v.since)),
+    Column("at lr", lambda v, _: "" if v.rate is None else f"{v.rate:.3g}"),
+    Column("revived", lambda v, _: _count(v.revived), drop=2),
+    Column("silent", lambda v, _: _count(v.silent)),
+    Column("rare", lambda v, _: _count(v.rare), drop=4),
+    Column("dormant", lambda v, _: _count(v.dormant), drop=1),
+    Column("dead, over time", lambda _, spark: spark, drop=7, justify="left", loud=True),
 )
 
 
-def layers_table(diagnosis: Diagnosis, width: int) -> Table:
-    """A rich table no wider than `width`; columns that matter least go first."""
+def _rows(diagnosis: Diagnosis) -> list[tuple[Verdict, str]]:
     histories = {history.site: history for history in diagnosis.history}
     rows = []
     for verdict in diagnosis.verdicts:
         history = histories.get(verdict.site) if verdict.site is not None else None
         rows.append((verdict, sparkline(history.dead, _SPARK) if history else ""))
-    columns = _fitting(rows, width)
+    return rows
+
+
+def layers_table(diagnosis: Diagnosis, columns: Sequence[Column]) -> Table:
+    """A rich table of these columns, a row a site."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for column in columns:
         folds = column.header == "layer"
@@ -74,12 +74,14 @@ def layers_table(diagnosis: Diagnosis, width: int) -> Table:
             overflow="fold" if folds else "ellipsis",
             max_width=_LONGEST_NAME if folds else None,
         )
-    for verdict, spark in rows:
+    for verdict, spark in _rows(diagnosis):
         table.add_row(*(Text(column.cell(verdict, spark), style=_style(column, verdict)) for column in columns))
     return table
 
 
-def _fitting(rows: Sequence[tuple[Verdict, str]], width: int) -> list[_Column]:
+def columns_that_fit(diagnosis: Diagnosis, width: int) -> list[Column]:
+    """The columns that a table no wider than `width` has room for; those that matter least go first."""
+    rows = _rows(diagnosis)
     columns = list(_COLUMNS)
     while sum(_width(column, rows) + _GAP for column in columns) - _GAP > width and any(c.drop for c in columns):
         first = min(column.drop for column in columns if column.drop)
@@ -87,12 +89,12 @@ def _fitting(rows: Sequence[tuple[Verdict, str]], width: int) -> list[_Column]:
     return columns
 
 
-def _width(column: _Column, rows: Sequence[tuple[Verdict, str]]) -> int:
+def _width(column: Column, rows: Sequence[tuple[Verdict, str]]) -> int:
     widest = max((cell_len(column.cell(*row)) for row in rows), default=0)
     return min(max(widest, cell_len(column.header)), _LONGEST_NAME)
 
 
-def _style(column: _Column, verdict: Verdict) -> str:
+def _style(column: Column, verdict: Verdict) -> str:
     if column.loud and (verdict.status in ("severe", "warning") or not column.header):
         return STYLES[verdict.status]
     return "dim" if column.dim else ""

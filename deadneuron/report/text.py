@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from deadneuron.records import Diagnosis, Finding
+from deadneuron.report.legend import explain
 from deadneuron.report.style import MARKS, STYLES, printable
-from deadneuron.report.table import layers_table
+from deadneuron.report.table import columns_that_fit, layers_table
 
 _INDENT = 2
+_OF_SILENCE = ("stuck", "dying", "born-dead", "born-dead-excess")  # findings whose n is that of silent units
 
 
 def render_text(diagnosis: Diagnosis, *, width: int = 120, color: bool = False) -> str:
@@ -29,14 +31,16 @@ def _parts(diagnosis: Diagnosis, width: int) -> Iterable[RenderableType]:
     yield _head(diagnosis)
     yield _section("VERDICT", _verdict_line(diagnosis))
     if any(verdict.units for verdict in diagnosis.verdicts):
+        columns = columns_that_fit(diagnosis, width - _INDENT)
         yield Text()
-        yield _indent(layers_table(diagnosis, width - _INDENT))
+        yield _indent(layers_table(diagnosis, columns))
         yield Text()
-        yield from (_indent(Text(line, style="dim")) for line in _legend(diagnosis))
+        for word, meaning in explain(diagnosis, [column.header for column in columns]):
+            yield _indent(_item(f"{word:<7}", Text(meaning, style="dim"), "dim"))
     if diagnosis.findings or diagnosis.links:
         yield _section("WHY")
         yield from (_indent(_why(finding)) for finding in diagnosis.findings)
-        yield from (_indent(_item("·", Text(printable(link.note)), "dim")) for link in diagnosis.links)
+        yield from (_indent(_item("·", Text(printable(link.note), style="dim"), "dim")) for link in diagnosis.links)
     yield _section("NEXT")
     yield from (_indent(line) for line in _next(diagnosis))
     yield _section("SEEN", _coverage_line(diagnosis))
@@ -49,45 +53,45 @@ def _parts(diagnosis: Diagnosis, width: int) -> Iterable[RenderableType]:
 
 def _head(diagnosis: Diagnosis) -> Text:
     steps = "no steps" if diagnosis.last_step is None else f"steps {diagnosis.first_step or 0}–{diagnosis.last_step:,}"
-    return Text(f"deadneuron · {printable(diagnosis.run)} · {printable(diagnosis.model)} · {steps}", style="dim")
+    parts = ["deadneuron", printable(diagnosis.run), printable(diagnosis.model), steps]
+    if diagnosis.ended is None:
+        parts.append("not ended: it still runs, or was killed")
+    elif diagnosis.ended_by is not None:
+        parts.append(f"ended by {printable(diagnosis.ended_by)}")
+    return Text(" · ".join(parts), style="dim")
 
 
-def _section(title: str, line: Text | None = None) -> Text:
-    head = Text(f"\n{title}", style="bold")
-    return head if line is None else head.append("  ").append_text(line)
+def _section(title: str, line: Text | None = None) -> RenderableType:
+    head = Text(title, style="bold")
+    body = head if line is None else _item(head, line, gap=2)
+    return Padding(body, (1, 0, 0, 0))
 
 
 def _indent(part: RenderableType) -> RenderableType:
     return Padding(part, (0, 0, 0, _INDENT))
 
 
+def _item(mark: str | Text, text: Text, style: str = "", gap: int = 1) -> RenderableType:
+    """A line of a list; what does not fit goes on under the text, not under the mark."""
+    grid = Table.grid(padding=(0, gap, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    grid.add_row(Text(mark, style=style) if isinstance(mark, str) else mark, text)
+    return grid
+
+
 def _verdict_line(diagnosis: Diagnosis) -> Text:
     line = Text(f"{MARKS[diagnosis.status]} {diagnosis.status}", style=STYLES[diagnosis.status])
     seen = [verdict for verdict in diagnosis.verdicts if verdict.units]
     dead, units = sum(v.dead or 0 for v in seen), sum(v.units or 0 for v in seen)
-    layers = [printable(verdict.name) for verdict in seen if verdict.status in ("severe", "warning")]
+    layers = [printable(verdict.name) for verdict in seen if verdict.status != "healthy"]
     if not seen:
         return line.append(": no activation was seen", style="default not bold")
-    said = f": {dead:,} of {units:,} units are dead at the end"
+    when = "at the end" if diagnosis.ended else "so far"
+    said = f": {dead:,} of {units:,} units are dead {when}"
     if layers:
         said += f"; look at {', '.join(layers[:4])}{' …' if len(layers) > 4 else ''}"
     return line.append(said, style="default not bold")
-
-
-def _legend(diagnosis: Diagnosis) -> Iterator[str]:
-    t = diagnosis.thresholds
-    yield f"dead   no row inside the gate for {t.patience} steps and {t.samples:,} examples: born so, or died since"
-    yield "n      examples that each dead unit was silent on: it fires on at most 3/n of them (95 %);"
-    yield f"       where none is dead, the examples of the last {t.patience} steps"
-    yield "since  step of the median death, and the learning rate that this step's update used"
-    yield f"rare   active on less than {t.rare:.0%} of the last window's rows, and not dead"
-
-
-def _item(mark: str, text: Text, style: str = "") -> RenderableType:
-    """A line of a list; what does not fit goes on under the text, not under the mark."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_row(Text(mark, style=style), text)
-    return grid
 
 
 def _why(finding: Finding) -> RenderableType:
@@ -99,7 +103,9 @@ def _why(finding: Finding) -> RenderableType:
 def _facts(finding: Finding) -> Iterator[str]:
     evidence = finding.evidence
     if evidence.get("samples"):
-        yield f"n = {evidence['samples']:,} examples, so each fires on less than {evidence['bound']:.2g} of them (95 %)"
+        bound = evidence.get("bound") if finding.code in _OF_SILENCE else None
+        each = "" if bound is None else f", so each fires on at most {bound:.2g} of all (95 %)"
+        yield f"n = {evidence['samples']:,} examples{each}"
     if evidence.get("window"):
         yield "watched in steps {:,}–{:,}".format(*evidence["window"])
     if evidence.get("closed_above"):
@@ -110,12 +116,14 @@ def _facts(finding: Finding) -> Iterator[str]:
 
 
 def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
-    for finding in diagnosis.findings:
+    for finding in (finding for finding in diagnosis.findings if finding.advice):
         yield _item("→", Text(f"{printable(finding.where)}: {printable(finding.advice)}"))
     if not diagnosis.findings:
-        yield _item("→", Text("nothing to change: hardly a unit died, and the layers stay active"))
-    command = f"deadneuron report {printable(diagnosis.run)} --format json"
-    yield _item("→", Text(f"every death with its step and rate: {command}", style="dim"), "dim")
+        yield _item("→", Text("nothing to change: hardly a unit died or fell silent"))
+    if diagnosis.episodes:
+        yield _item("→", Text("every death with its step and rate:", style="dim"), "dim")
+        command = f"deadneuron report {printable(diagnosis.run)} --format json"
+        yield Padding(Text(command, style="dim", no_wrap=True, overflow="ignore"), (0, 0, 0, 2))
 
 
 def _coverage_line(diagnosis: Diagnosis) -> Text:

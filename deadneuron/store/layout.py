@@ -26,7 +26,8 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from deadneuron.errors import NewerFormatError, NotARunError
-from deadneuron.records import Gap, RunInfo, Sampling, Site, Thresholds, Tick, Window
+from deadneuron.profiles import load_profile
+from deadneuron.records import Gap, RunInfo, Site, Tick, Window
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -46,6 +47,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("rank", pa.int32()),
             ("first_step", pa.int64()),
             ("last_step", pa.int64()),
+            ("steps", pa.int64()),
             ("samples", pa.int64()),
             ("rows", pa.int64()),
             ("active", _ints),
@@ -54,6 +56,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("sampled_rows", pa.int64()),
             ("above", _ints),
             ("nonfinite", _ints),
+            ("first_nonfinite", _ints),
             ("mean", _floats),
             ("square", _floats),
             ("magnitude", _floats),
@@ -73,12 +76,13 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("multiplier", pa.float64()),
             ("loss", pa.float64()),
             ("grad_norm", pa.float64()),
+            ("finite", pa.bool_()),
         ]
     ),
     "gaps": pa.schema([("where", pa.string()), ("reason", pa.string()), ("first_step", pa.int64())]),
 }
 
-OPTIONAL = frozenset({"peak", "output_histogram", "flow", "last_flow", "multiplier", "loss", "grad_norm"})
+OPTIONAL = frozenset({"peak", "output_histogram", "flow", "last_flow", "multiplier", "loss", "grad_norm", "finite"})
 """Columns that may be missing or empty."""
 
 Record = Window | Tick | Gap
@@ -144,8 +148,11 @@ def round_mantissa(values: np.ndarray[Any, np.dtype[np.float32]], bits: int = 10
 def info_to_json(info: RunInfo) -> str:
     document = asdict(info)
     for site in document["sites"]:
-        site["gate"] = [str(end) if np.isinf(end) else end for end in site["gate"]]  # JSON has no Infinity
-    return json.dumps(document, indent=1)
+        for name in ("gate", "outputs"):  # JSON has no Infinity
+            site[name] = site[name] and [str(end) if np.isinf(end) else end for end in site[name]]
+    sites = ",\n".join(f"  {json.dumps(site)}" for site in document["sites"])  # a line each
+    document["sites"] = []
+    return json.dumps(document, indent=1).replace('"sites": []', f'"sites": [\n{sites}\n ]' if sites else '"sites": []')
 
 
 def info_from_json(text: str, where: str) -> RunInfo:
@@ -159,9 +166,10 @@ def info_from_json(text: str, where: str) -> RunInfo:
     if written > FORMAT:
         what = f"the run has format {written}; this deadneuron reads up to {FORMAT}"
         raise NewerFormatError(what, where=where, todo="upgrade deadneuron")
-    for name, kind in (("sampling", Sampling), ("thresholds", Thresholds)):
+    shipped = load_profile("default")  # an older writer knew fewer thresholds: what it lacks is today's default
+    for name, default in (("sampling", shipped.sampling), ("thresholds", shipped.thresholds)):
         if isinstance(document.get(name), dict):
-            document[name] = _known(kind, document[name])
+            document[name] = asdict(default) | _known(type(default), document[name])
     try:
         return _adapter().validate_python(
             _known(RunInfo, document) | {"sites": [_known(Site, site) for site in document["sites"]]}

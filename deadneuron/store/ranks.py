@@ -20,10 +20,15 @@ def merge_ranks(windows: Iterable[Window]) -> list[Window]:
 
 
 def merge_ticks(ticks: Iterable[Tick]) -> list[Tick]:
-    """One tick a step: all ranks take the same steps at the same rates, so the first rank's stands for all."""
+    """One tick a step: all ranks take the same steps at the same rates, so the first rank's stands for all.
+
+    Each rank has outputs of its own: they were finite if every rank's were.
+    """
     by_step: dict[int, Tick] = {}
     for tick in ticks:
-        by_step.setdefault(tick.step, tick)
+        known = by_step.setdefault(tick.step, tick)
+        if tick.finite is False and known.finite is not False:
+            by_step[tick.step] = replace(known, finite=False)
     return sorted(by_step.values(), key=lambda tick: tick.step)
 
 
@@ -52,6 +57,7 @@ def _merge(group: Sequence[Window]) -> Window:
         group[0],
         rank=0,
         last_step=max(w.last_step for w in group),
+        steps=max(w.steps for w in group),
         samples=sum(w.samples for w in group),
         rows=sum(w.rows for w in group),
         sampled_rows=sum(w.sampled_rows for w in group),
@@ -60,6 +66,7 @@ def _merge(group: Sequence[Window]) -> Window:
         last_active=np.max([w.last_active for w in group], axis=0),
         above=_total([w.above for w in group]),
         nonfinite=_total([w.nonfinite for w in group]),
+        first_nonfinite=_first([w.first_nonfinite for w in group]),
         mean=weighted_mean([w.mean for w in group], weights),
         square=weighted_mean([w.square for w in group], weights),
         magnitude=weighted_mean([w.magnitude for w in group], weights),

@@ -19,7 +19,7 @@ from deadneuron.store.ranks import merge_ranks, merge_ticks
 
 _TRIES = 10  # a part may be merged away between listing and reading; each try reads only what is new
 _PER_UNIT = (
-    *("active", "first_active", "last_active", "above", "nonfinite"),
+    *("active", "first_active", "last_active", "above", "nonfinite", "first_nonfinite"),
     *("mean", "square", "magnitude", "peak", "flow", "last_flow"),
 )
 

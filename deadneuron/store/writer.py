@@ -7,7 +7,9 @@ the next try up to a bound, and then the oldest are dropped.
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -22,6 +24,7 @@ from deadneuron.store.parts import Parts, write_part
 
 Produce = Callable[[], Sequence[Record]]
 _KEEP = 10_000  # batches of records that wait while the disk cannot be written
+_MANY = 1_000  # waiting batches that wake the thread before its time
 
 
 class Writer:
@@ -29,7 +32,7 @@ class Writer:
 
     def __init__(self, path: Path, info: RunInfo, *, fail: Callable[[str, str], None]) -> None:
         self.path, self.fail = path, fail
-        self.folder = path / f"rank{info.rank}-{os.getpid()}"
+        self.folder = path / f"rank{info.rank}-{os.getpid()}-{secrets.token_hex(3)}"
         self.seconds = info.sampling.flush_seconds
         self._pid = os.getpid()
         self._info: RunInfo | None = info
@@ -62,9 +65,11 @@ class Writer:
             return
         with self._lock:
             self._waiting.append((kind, produce))
-            del self._waiting[:-_KEEP]
+            many = len(self._waiting) == _MANY
             if kind == "windows":
                 self._open = None
+        if many:
+            self._wake.set()
 
     def set_open(self, produce: Produce) -> None:
         """The window that is still open, as it stands: what a kill does not lose."""
@@ -104,8 +109,11 @@ class Writer:
         return os.getpid() != self._pid
 
     def _run(self) -> None:
-        while not self._wake.wait(self.seconds):
-            self.flush()
+        while not self._closed:
+            self._wake.wait(self.seconds)
+            self._wake.clear()
+            if not self._closed:
+                self.flush()
 
     def _write(self) -> None:
         with self._lock:
@@ -113,6 +121,8 @@ class Writer:
             self._info, self._waiting, self._open = None, [], None
         made: dict[Kind, list[Sequence[Record]]] = {kind: [] for kind in KINDS}
         try:
+            if not self.folder.is_dir():  # moved away, or replaced by a run that was told to overwrite this one
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or another run has taken its place")
             while waiting:
                 kind, produce = waiting[0]
                 made[kind].append(self._made(kind, produce))
@@ -136,7 +146,10 @@ class Writer:
             again = [(kind, _again(batch)) for kind, batches in made.items() for batch in batches if batch]
             with self._lock:
                 self._info = self._info or info
-                self._waiting = (again + waiting + self._waiting)[-_KEEP:]
+                kept = again + waiting + self._waiting
+                self._waiting = kept[-_KEEP:]
+            if len(kept) > _KEEP:
+                self.fail("run folder", "it could not be written for so long that records were dropped")
 
     def _made(self, kind: Kind, produce: Produce) -> Sequence[Record]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from making import ends_every, ints, lives, make_run, make_site, make_ticks, make_windows
@@ -97,7 +98,9 @@ def test_unseen_sites_are_named_up_to_five():
 
 def test_without_rates_nothing_is_said_of_them():
     run = make_run(
-        [SITE], make_windows(SITE, lives(20, STEPS, {u: [(51, 299)] for u in range(3)}), ends_every(50, STEPS))
+        [SITE],
+        make_windows(SITE, lives(20, STEPS, {u: [(51, 299)] for u in range(3)}), ends_every(50, STEPS)),
+        make_ticks([math.nan] * STEPS),
     )
     (finding,) = diagnose(run).findings
     assert finding.text.endswith("all deaths in step 50")

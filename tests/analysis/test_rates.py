@@ -125,4 +125,4 @@ def test_links_describe_each_group_and_claim_nothing():
         (1, 0.2, 0.2, "observed", None),
     ]
     assert links[0].note == "2 deaths by updates of SGD[0] that used rate 0.1 to 0.3; most in steps 3 (2)"
-    assert links[1].note.startswith("1 death by an update of SGD[1] that used rate 0.2;")
+    assert links[1].note == "1 death by an update of SGD[1] that used rate 0.2"

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from watching import added_up
 from zoo import BATCH, INPUTS, UNITS, step_once
 
 import deadneuron
@@ -57,7 +58,7 @@ def test_a_tick_has_the_rate_that_its_own_step_used_and_not_the_next_one(make, r
             moved = (before - model[0].bias.detach()) / gradient  # what the step really did
             used.append(float(moved[gradient.abs() > 1e-3].median()) if (gradient.abs() > 1e-3).any() else nan)
             scheduler.step()
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [tick.step for tick in stored.ticks] == list(range(11))
     for tick, rate in zip(stored.ticks, used, strict=True):
         assert math.isnan(rate) or tick.rates[0] == pytest.approx(rate, rel=1e-2)
@@ -74,7 +75,7 @@ def test_every_group_has_its_rate_and_every_site_its_group(run):
         for factor in (1.0, 0.5, 0.25):
             step_once(model, optimizer, batch())
             optimizer.param_groups[1]["lr"] = 0.01 * factor / 2
-    stored = read_folder(run)
+    stored = added_up(run)
     assert rates(stored) == [(0.1, 0.01), (0.1, 0.005), (0.1, 0.0025)]
     assert stored.info.groups == ("AdamW[0]", "AdamW[1]")
     assert [(site.feeder, site.group) for site in monitor.sites] == [("0.bias", 0), ("2.bias", 1)]
@@ -102,7 +103,7 @@ def test_a_group_that_is_added_midway_comes_last_and_moves_no_other(run):
             model(batch()).sum().backward()
             first.step()
             second.step()
-    stored = read_folder(run)
+    stored = added_up(run)
     assert rates(stored)[:2] == [(0.5, 0.125)] * 2
     assert rates(stored)[2:] == [(0.5, 0.125, 0.25)] * 58
     assert stored.info.groups == ("SGD[0]", "Adam[0]", "SGD[1]")
@@ -127,8 +128,8 @@ def test_an_alternating_pair_counts_one_step_a_round(run):
     stored = read_folder(run)
     assert rates(stored) == [(0.5, 0.25)] * 110
     assert stored.info.groups == ("SGD[0]", "SGD[1]")
-    assert [(w.first_step, w.last_step) for w in stored.windows] == [(0, 49), (50, 99), (100, 109)] * 2
-    assert [w.samples for w in stored.windows] == [100 * BATCH, 100 * BATCH, 20 * BATCH] * 2
+    assert [(w.first_step, w.last_step) for w in stored.windows] == [(0, 0), (1, 49), (50, 99), (100, 109)] * 2
+    assert [w.samples for w in stored.windows] == [2 * BATCH, 98 * BATCH, 100 * BATCH, 20 * BATCH] * 2
 
 
 def test_two_optimizers_side_by_side_make_one_tick_a_step(run):
@@ -140,12 +141,9 @@ def test_two_optimizers_side_by_side_make_one_tick_a_step(run):
             model(batch()).sum().backward()
             matrices.step()
             vectors.step()
-    stored = read_folder(run)
+    stored = added_up(run)
     assert rates(stored) == [(0.5, 0.25)] * 53
-    assert [(w.first_step, w.last_step, w.samples) for w in stored.windows] == [
-        (0, 49, 50 * BATCH),
-        (50, 52, 3 * BATCH),
-    ]
+    assert [(w.first_step, w.last_step, w.samples) for w in stored.windows] == [(0, 52, 53 * BATCH)]
     assert [site.group for site in monitor.sites] == [1], "the group of the bias"
 
 
@@ -159,7 +157,7 @@ def test_an_optimizer_that_steps_every_fifth_time_has_no_rate_in_between(run):
             often.step()
             if step % 5 == 4:
                 seldom.step()
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [tick.step for tick in stored.ticks] == list(range(20))
     assert [rate[0] for rate in rates(stored)] == [0.5] * 20
     assert [step for step, rate in enumerate(rates(stored)) if rate[1] == 0.25] == [4, 9, 14, 19]
@@ -178,7 +176,7 @@ def test_passes_of_a_long_run_with_a_seldom_optimizer_are_all_counted_once(run):
             if step % 5 == 0:
                 model(batch()).sum().backward()  # still of this step
                 seldom.step()
-    windows = read_folder(run).windows
+    windows = added_up(run).windows
     assert sum(w.samples for w in windows) == (160 + 32) * BATCH
     for window in windows:
         fired = window.active > 0
@@ -216,7 +214,7 @@ def test_the_passes_of_a_closure_belong_to_the_step_that_calls_it(kind, run):
                 return loss
 
             optimizer.step(closure)
-    stored = read_folder(run)
+    stored = added_up(run)
     assert sum(calls) >= 4
     assert (kind == "LBFGS") == (sum(calls) > 4)
     assert [tick.step for tick in stored.ticks] == [0, 1, 2, 3]
@@ -242,7 +240,7 @@ def test_a_closure_that_raises_leaves_the_clock_usable(run):
         step_once(model, optimizer, batch())
         monitor.log(loss=5.0)
         step_once(model, optimizer, batch())
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [tick.loss for tick in stored.ticks] == [None, 5.0, None]
     assert stored.gaps == ()
 
@@ -260,7 +258,8 @@ def test_without_an_optimizer_the_loop_counts_the_steps_itself(run):
     assert rates(stored)[:3] == [(0.25,), (0.5,), (0.25,)]
     assert stored.info.groups == ("lr",)
     assert [(w.first_step, w.last_step, w.samples) for w in stored.windows] == [
-        (0, 49, 50 * BATCH),
+        (0, 0, BATCH),
+        (1, 49, 49 * BATCH),
         (50, 59, 10 * BATCH),
     ]
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from deadneuron.errors import UsageError
-from deadneuron.measure.gates import GATES, NO_GATE, NOT_MONOTONE, base_of, gate_of, learned_low, why_no_gate
+from deadneuron.measure.gates import GATES, NO_GATE, base_of, edge_outputs, gate_of, learned_low, why_no_gate
+from deadneuron.records import HISTOGRAM_EDGES
 
 EPSILONS = (1e-6, 1e-3, 0.04, 0.15)
 
@@ -134,10 +135,22 @@ def test_activations_without_a_gate_are_closed_in_the_middle(module):
     assert "no interval" in why_no_gate(module)
 
 
-def test_the_activations_that_are_not_monotone_are_those_whose_derivative_changes_sign():
+def test_the_activations_without_a_map_are_the_falling_the_learned_and_the_random():
     standard = {type(module): module for module in reversed(ACTIVATIONS)}
     falling = {kind for kind, module in standard.items() if (derivative(module, grid()) < -1e-9).any()}
-    assert falling == set(NOT_MONOTONE)
+    without = {kind for kind, module in standard.items() if edge_outputs(module) is None}
+    without.discard(nn.Threshold)  # falls by a jump, where its value lies above its threshold
+    assert without == falling | {nn.PReLU, nn.RReLU}
+
+
+@pytest.mark.parametrize("module", [m for m in ACTIVATIONS if edge_outputs(m) is not None], ids=repr)
+def test_the_edges_are_mapped_as_the_module_maps_them(module):
+    edges = torch.tensor(HISTOGRAM_EDGES, dtype=torch.float64)
+    assert list(edge_outputs(module)) == module(edges.clone()).tolist()
+
+
+def test_a_threshold_that_jumps_down_has_no_map():
+    assert edge_outputs(nn.Threshold(0.0, 7.0)) is None
 
 
 def test_a_subclass_counts_as_its_base_while_it_keeps_the_forward():

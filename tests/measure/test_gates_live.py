@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
-from watching import DEAD, SHAPES, STEPS, THRESHOLDS, check_window, frozen_sgd, train
+from watching import DEAD, SHAPES, STEPS, THRESHOLDS, added_up, check_window, frozen_sgd, train
 from zoo import (
     BATCH,
     INPUTS,
@@ -36,7 +35,7 @@ def test_without_a_graph_the_axis_is_guessed_from_the_layer_registered_before(sh
     with deadneuron.watch(model, None, run) as monitor:
         model(torch.randn(size))
         monitor.step(lr=0.1)
-    (site,), (window,) = monitor.sites, read_folder(run).windows
+    (site,), (window,) = monitor.sites, added_up(run).windows
     assert (site.unit_axis, site.axis_from, site.feeder, site.group) == (axis, "registration", None, 0)
     assert (window.active == 0).nonzero()[0].tolist() == DEAD
 
@@ -68,7 +67,7 @@ def test_a_layer_that_is_frozen_midway_keeps_its_site(run):
         for step in range(6):
             model[1].requires_grad_(step < 3)
             step_once(model, optimizer, torch.randn(BATCH, INPUTS))
-    stored = read_folder(run)
+    stored = added_up(run)
     assert [site.feeder for site in stored.info.sites] == ["1.bias"]
     assert [w.rows for w in stored.windows] == [6 * BATCH]
 
@@ -96,7 +95,7 @@ def test_a_unit_axis_that_the_tensor_does_not_have_is_a_gap(run):
         deadneuron.watch(model, None, run, unit_axis={"1": 3}),
     ):
         model(torch.randn(BATCH, INPUTS))
-    assert read_folder(run).windows == ()
+    assert added_up(run).windows == ()
 
 
 def test_a_number_of_units_that_changes_is_a_gap(run):
@@ -105,7 +104,7 @@ def test_a_number_of_units_that_changes_is_a_gap(run):
         model(torch.randn(BATCH, 5))
         with pytest.warns(DeadneuronWarning, match="expected 5 units"):
             model(torch.randn(BATCH, 3))
-    assert read_folder(run).windows[0].rows == BATCH
+    assert added_up(run).windows[0].rows == BATCH
 
 
 # ── gates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,8 +119,8 @@ def test_prelu_is_judged_by_the_slopes_it_has_after_the_last_drain(run):
                 with torch.no_grad():
                     model[1].weight.copy_(torch.tensor([0.25, 0.0, 0.25, 0.0, 0.25]))
             step_once(model, optimizer, torch.randn(BATCH, INPUTS))
-    first, second = read_folder(run).windows
-    assert first.active.tolist() == [50 * BATCH] * UNITS
+    start, first, second = read_folder(run).windows
+    assert (start.active + first.active).tolist() == [50 * BATCH] * UNITS
     assert (second.first_step, second.rows) == (50, 50 * BATCH)
     assert (second.active == 0).nonzero()[0].tolist() == [1]
     assert second.active[[0, 2, 4]].tolist() == [second.rows] * 3
@@ -183,7 +182,7 @@ def test_a_nan_never_makes_a_unit_silent(run):
     assert window.last_active.tolist() == [-1, 10, STEPS - 1]
     assert window.nonfinite.tolist() == [0, 1, 0]
     assert window.mean[1] == -1.0, "of the finite rows"
-    assert np.isnan(window.peak[1])
+    assert window.first_nonfinite.tolist() == [-1, 10, -1]
     assert window.peak[0] == -1.0
 
 
@@ -193,7 +192,7 @@ def test_infinite_rows_are_told_apart_from_finite_ones(run):
     with deadneuron.watch(model, None, run) as monitor:
         model(x)
         monitor.step(lr=0.1)
-    (window,) = read_folder(run).windows
+    (window,) = added_up(run).windows
     assert window.active.tolist() == [2, 0, 2]
     assert window.nonfinite.tolist() == [1, 1, 0]
     assert window.mean.tolist() == [1.0, -1.0, 2.0]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from watching import DEAD, SHAPES, STEPS, THRESHOLDS, Shared, check_window, frozen_sgd, names, train
+from watching import DEAD, SHAPES, STEPS, THRESHOLDS, Shared, added_up, check_window, frozen_sgd, names, train
 from zoo import (
     BATCH,
     HEIGHT,
@@ -38,11 +38,11 @@ def test_every_field_of_a_window_is_what_plain_python_counts(shape, inplace, run
     profile = run.parent / "short.toml"
     profile.write_text("[sampling]\nwindow = 9\nevery = 4\n")
     steps = 23 if shape != "images" else 11
-    stored = train(model, run, lambda step: torch.randn(size), steps, profile=profile)
+    stored = train(model, run, lambda step: torch.randn(size), steps, apart=True, profile=profile)
     (site,) = stored.info.sites
     assert (site.name, site.op, site.units, site.unit_axis, site.axis_from) == ("1", "ReLU", UNITS, axis, "producer")
     assert (site.feeder, site.group, site.gate) == ("0.bias", 0, (0.0, math.inf))
-    spans = [(0, 8), (9, 17), (18, 22)] if steps == 23 else [(0, 8), (9, 10)]
+    spans = [(0, 0), (1, 8), *([(9, 17), (18, 22)] if steps == 23 else [(9, 10)])]
     assert [(w.first_step, w.last_step) for w in stored.windows] == spans
     for window in stored.windows:
         check_window(window, seen.inputs, seen.outputs, axis, site.gate, 0, 4, BATCH)
@@ -100,7 +100,7 @@ def test_a_layer_may_be_given_a_batch_and_a_lone_example_by_turns(run):
             step_once(model, optimizer, torch.full((BATCH, INPUTS), -1.0))
             model(torch.full((BATCH, TIME, INPUTS), -1.0))
         assert monitor.gaps == ()
-    windows = read_folder(run).windows
+    windows = added_up(run).windows
     assert len({window.site for window in windows}) == 1
     # alone: 14 is above 6, never, 4 fires, 7 is above 6, 3 fires; -1: 9 is above 6, never, never, 2 fires, never
     assert sum(w.active for w in windows).tolist() == [0, 0, STEPS, STEPS * BATCH * (1 + TIME), STEPS]
@@ -157,7 +157,7 @@ def test_evaluation_passes_count_only_when_asked(tmp_path):
         assert sorted(w.phase for w in stored.windows) == expected
         for window in stored.windows:
             training = window.phase == "train"
-            assert (window.first_step, window.last_step) == (0, STEPS - 1), "the last evaluation is no step more"
+            assert window.last_step == STEPS - 1, "the last evaluation is no step more"
             assert window.rows == window.samples == STEPS * (BATCH if training else 13)
             assert window.active.tolist() == [window.rows, 0, window.rows, 0 if training else window.rows, 0]
 
@@ -216,7 +216,7 @@ def test_a_first_pass_in_inference_mode_breaks_nothing_later(run):
         for _ in range(3):
             step_once(model, optimizer, torch.randn(BATCH, INPUTS))
     assert monitor.gaps == ()
-    assert sum(w.rows for w in read_folder(run).windows) == 4 * BATCH
+    assert sum(w.rows for w in added_up(run).windows) == 4 * BATCH
 
 
 # ── when a unit died ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,12 +236,12 @@ def test_a_unit_killed_by_update_s_was_last_active_in_forward_s(at, run):
                 model[0].bias.grad[1] = 1e6
             optimizer.step()
     windows = read_folder(run).windows
-    assert [(w.first_step, w.last_step) for w in windows] == [(0, 49), (50, 99), (100, 119)]
+    assert [(w.first_step, w.last_step) for w in windows] == [(0, 0), (1, 49), (50, 99), (100, 119)]
     assert max(int(w.last_active[1]) for w in windows) == at
     assert [int(w.active[1]) for w in windows] == [
         BATCH * max(0, min(at, w.last_step) - w.first_step + 1) for w in windows
     ]
-    assert [w.last_active[0] for w in windows] == [49, 99, 119]
+    assert [w.last_active[0] for w in windows] == [0, 49, 99, 119]
     assert {int(w.first_active[2]) for w in windows} == {-1}
 
 
@@ -254,7 +254,7 @@ def test_a_unit_that_revives_is_dated_by_its_first_firing(run):
             if step == 61:
                 with torch.no_grad():
                     model[0].bias[1] = 10.0
-    first, second = read_folder(run).windows
+    _, first, second = read_folder(run).windows
     assert (first.first_active[1], first.last_active[1]) == (-1, -1)
     assert (second.first_active[1], second.last_active[1]) == (62, 99)
     assert second.active[1] == 38 * BATCH

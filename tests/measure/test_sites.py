@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from watching import DEAD, STEPS, THRESHOLDS, Shared, frozen_sgd, names, train
+from watching import DEAD, STEPS, THRESHOLDS, Shared, added_up, frozen_sgd, names, train
 from zoo import (
     BATCH,
     INPUTS,
@@ -21,7 +21,6 @@ from zoo import (
 )
 
 import deadneuron
-from deadneuron.store.reader import read_folder
 
 # ── several sites of one module, one site of several calls ───────────────────────────────────────────────────────────
 
@@ -163,7 +162,7 @@ def test_many_calls_by_hand_without_a_gradient_make_no_new_sites(run):
         optimizer.step()
     assert len(monitor.sites) == 1
     assert monitor.gaps == ()
-    assert sum(w.rows for w in read_folder(run).windows) == 51 * BATCH
+    assert sum(w.rows for w in added_up(run).windows) == 51 * BATCH
 
 
 # ── what is watched ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +193,7 @@ def test_what_cannot_be_measured_is_a_gap_and_the_rest_is_measured(run):
         model(torch.randn(BATCH, INPUTS))
         monitor.step(lr=0.1)
     assert {gap.where for gap in monitor.gaps} == {"2", "3"}
-    assert len(read_folder(run).windows) == 1
+    assert len(added_up(run).windows) == 1
 
 
 def test_an_activation_that_never_ran_is_a_gap(run):
@@ -208,14 +207,19 @@ def test_an_activation_that_never_ran_is_a_gap(run):
 
     with deadneuron.watch(Unused(), None, run) as monitor:
         monitor._probe.model(torch.randn(BATCH, INPUTS))
-    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [("spare", "never called while the model ran")]
+    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [
+        ("spare", "never called while the model ran (or only in compiled code, which is not measured)")
+    ]
 
 
 def test_a_model_that_never_trained_is_a_gap_and_not_healthy(run):
     model = nn.Sequential(nn.Linear(INPUTS, UNITS), nn.ReLU()).eval()
     with deadneuron.watch(model, None, run) as monitor:
-        pass
-    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [("1", "never called in train mode")]
+        for _ in range(5):
+            model(torch.randn(BATCH, INPUTS))
+    assert [(gap.where, gap.reason) for gap in monitor.gaps] == [
+        ("1", "never called in train mode: all 5 passes of the model were in another mode")
+    ]
     assert monitor.diagnose().status == "unknown"
 
 
@@ -265,3 +269,102 @@ def test_a_compiled_model_trains_and_is_reported_as_not_measured(run):
     assert {gap.where for gap in monitor.gaps} == {"1", "3", "5"}
     assert all("compile" in gap.reason for gap in monitor.gaps)
     torch.compiler.reset()
+
+
+# ── one unit, two paths, lists of images ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_head_of_one_unit_has_one_unit_whatever_the_batch(run):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = thresholds_linear([0.5]), nn.Sigmoid()
+
+        def forward(self, x):
+            return self.act(self.fc(x).squeeze(-1))
+
+    sizes = [7, 13, 1, 5]
+    stored = train(Head(), run, lambda step: torch.full((sizes[step % 4], INPUTS), 1.0), 8, every=1)
+    (site,), (window,) = stored.info.sites, stored.windows
+    assert (site.units, site.unit_axis, site.feeder) == (1, -1, "fc.bias")
+    assert window.rows == window.samples == 2 * sum(sizes)
+    assert window.active.tolist() == [window.rows]
+    assert window.mean.tolist() == [0.5]
+    assert window.histogram.sum() == window.rows
+
+
+def test_an_activation_of_one_number_is_a_unit(run):
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.raw, self.act = nn.Parameter(torch.tensor(0.5)), nn.Softplus()
+
+        def forward(self, x):
+            return x * self.act(self.raw)
+
+    stored = train(Scale(), run, lambda step: torch.randn(BATCH, INPUTS), 5)
+    (window,) = stored.windows
+    assert (window.rows, window.active.tolist()) == (5, [5])
+
+
+def test_both_halves_of_a_concatenated_relu_are_sites_of_their_own(run):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = thresholds_linear(THRESHOLDS), nn.ReLU()
+
+        def forward(self, x):
+            y = self.fc(x)
+            return torch.cat([self.act(y), self.act(-y)], -1)
+
+    stored = train(Both(), run, lambda step: torch.zeros(BATCH, INPUTS))
+    first, second = stored.windows
+    assert (first.active > 0).tolist() == [True, False, False, False, False]
+    assert (second.active > 0).tolist() == [False, True, False, True, True]
+    assert first.rows == second.rows == STEPS * BATCH
+
+
+def test_a_shared_activation_behind_a_skip_connection_is_two_sites(run):
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f1, self.f2 = thresholds_linear(THRESHOLDS), thresholds_linear([0.0] * UNITS, UNITS)
+            self.act, self.drop = nn.ReLU(), nn.Dropout(0.5)
+
+        def forward(self, x):
+            h = self.act(self.f1(x))
+            return self.act(h + self.drop(self.f2(h)))
+
+    stored = train(Skip(), run, lambda step: torch.full((BATCH, INPUTS), 1.0))
+    assert names(stored) == ["act@f1", "act@f2"]
+    assert (stored.windows[0].active == 0).nonzero()[0].tolist() == DEAD
+
+
+def test_a_list_of_images_is_as_many_examples(run):
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(INPUTS, UNITS, 3), nn.ReLU()
+
+        def forward(self, images):
+            return self.act(self.conv(torch.stack(images)))
+
+    stored = train(Detector(), run, lambda step: [torch.randn(INPUTS, 5, 7) for _ in range(11)], 4)
+    assert stored.windows[0].samples == 44
+
+
+def test_a_time_step_in_front_of_the_batch_is_not_its_size(run):
+    class Diffusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = nn.Linear(INPUTS, UNITS), nn.ReLU()
+
+        def forward(self, t, x):
+            return self.act(self.fc(x * t))
+
+    def loop(model, optimizer, x):
+        model(torch.tensor([0.5]), x).sum().backward()
+        optimizer.step()
+
+    stored = train(Diffusion(), run, lambda step: torch.randn(BATCH, INPUTS), 4, loop=loop)
+    assert stored.windows[0].samples == 4 * BATCH

@@ -21,7 +21,7 @@ SITE = make_site(0, UNITS)
 def measured(rows: np.ndarray, steps: np.ndarray, first: int, last: int, rank: int) -> Window:
     """The window of pre-activations rows[r, u], row r of step steps[r], by plain counting; some rows are NaN."""
     active, above, nonfinite = (np.zeros(UNITS, dtype=np.int64) for _ in range(3))
-    first_active, last_active = (np.full(UNITS, -1, dtype=np.int64) for _ in range(2))
+    first_active, last_active, since = (np.full(UNITS, -1, dtype=np.int64) for _ in range(3))
     statistics = {name: np.full(UNITS, np.nan) for name in ("mean", "square", "magnitude", "peak")}
     histogram = np.zeros(BINS, dtype=np.int64)
     for u in range(UNITS):
@@ -33,6 +33,7 @@ def measured(rows: np.ndarray, steps: np.ndarray, first: int, last: int, rank: i
                 first_active[u] = step if first_active[u] < 0 else first_active[u]
                 last_active[u] = step
             nonfinite[u] += np.isnan(value)
+            since[u] = step if np.isnan(value) and since[u] < 0 else since[u]
             above[u] += value > 3
             if not np.isnan(value):
                 kept.append(value)
@@ -48,6 +49,7 @@ def measured(rows: np.ndarray, steps: np.ndarray, first: int, last: int, rank: i
         rank=rank,
         first_step=first,
         last_step=last,
+        steps=last - first + 1,
         samples=len(rows),
         rows=len(rows),
         active=active,
@@ -56,6 +58,7 @@ def measured(rows: np.ndarray, steps: np.ndarray, first: int, last: int, rank: i
         sampled_rows=len(rows),
         above=above,
         nonfinite=nonfinite,
+        first_nonfinite=since,
         histogram=histogram,
         output_histogram=None,
         flow=active * 2,

@@ -36,7 +36,7 @@ def add_ticks(made, first, last):
 def test_a_run_can_be_read_from_its_first_moment(make_writer):
     made = make_writer()
     assert read_folder(made.path).info.sites == (SITE,)
-    assert made.folder.name == f"rank0-{os.getpid()}"
+    assert made.folder.name.startswith(f"rank0-{os.getpid()}-")
 
 
 def test_what_was_added_is_read_after_a_flush_and_not_before(make_writer, failures):
@@ -80,7 +80,7 @@ def test_closing_writes_the_rest_leaves_one_part_a_kind_and_stops_the_thread(mak
 def test_run_json_is_replaced_at_the_next_flush(make_writer):
     made = make_writer()
     made.update(make_info([SITE], ended="2024-03-01T00:00:00+00:00"))
-    assert read_folder(made.path).info.ended is None
+    assert read_folder(made.path).info.ended == "2024-02-29T12:10:00+00:00"
     made.flush()
     assert read_folder(made.path).info.ended == "2024-03-01T00:00:00+00:00"
 

@@ -1,0 +1,46 @@
+"""Optimizers that come later: a second phase of a training often makes a new one, and a monitor must not go blind.
+
+One hook on all optimizers looks at each that it does not know: if it holds a parameter of the watched model, the clock
+follows it from that very step on.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from deadneuron.measure.clock import Clock
+
+
+class Newcomers:
+    """Watches for optimizers of `model` that `clock` does not know; `note(where, reason)` tells of each."""
+
+    def __init__(self, model: nn.Module, clock: Clock, note: Callable[[str, str], None]) -> None:
+        self._model, self._clock, self._note = weakref.ref(model), weakref.ref(clock), note
+        self._strangers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._handle = register_optimizer_step_pre_hook(self._look)
+
+    def detach(self) -> None:
+        self._handle.remove()
+
+    def _look(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        clock, model = self._clock(), self._model()
+        if clock is None or model is None:  # the monitor was dropped without being closed
+            self.detach()
+            return
+        try:
+            if any(own is optimizer for own in clock.optimizers) or optimizer in self._strangers:
+                return
+            own = {id(parameter) for parameter in model.parameters()}
+            if any(id(member) in own for group in optimizer.param_groups for member in group["params"]):
+                clock.adopt(optimizer)
+                kind = type(optimizer).__name__
+                self._note("optimizer", f"another one ({kind}) began to step the model after this: it is followed too")
+            else:
+                self._strangers.add(optimizer)
+        except Exception as error:  # the optimizer must step whatever happens here
+            self._note("optimizer", f"{type(error).__name__} while looking at another optimizer: {error}")

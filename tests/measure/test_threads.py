@@ -1,0 +1,93 @@
+"""Passes in several threads: one is counted at a time, the others are a gap, and nothing breaks."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+from zoo import BATCH, INPUTS, UNITS
+
+import deadneuron
+from deadneuron.errors import DeadneuronWarning
+from deadneuron.store.reader import read_folder
+
+
+class Waiting(nn.Module):
+    """Its forward begins, lets the other thread's forward run to its end, and goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(INPUTS, UNITS), nn.ReLU()
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def forward(self, x, wait=False):
+        if wait:
+            self.entered.set()
+            assert self.go_on.wait(20)
+        return self.act(self.fc(x))
+
+
+@pytest.mark.filterwarnings("ignore::deadneuron.errors.DeadneuronWarning")
+def test_a_pass_beside_another_one_is_a_gap_and_the_first_is_counted_whole(run):
+    model = Waiting()
+    with deadneuron.watch(model, None, run, every=1) as monitor:
+        thread = threading.Thread(target=lambda: model(torch.randn(BATCH, INPUTS), wait=True))
+        thread.start()
+        assert model.entered.wait(20)
+        model(torch.randn(13, INPUTS))
+        model.go_on.set()
+        thread.join()
+        monitor.step(lr=0.1)
+        model(torch.randn(BATCH, INPUTS))
+        monitor.step(lr=0.1)
+    assert [gap.where for gap in monitor.gaps] == ["threads"]
+    windows = read_folder(run).windows
+    assert [window.rows for window in windows] == [BATCH, BATCH]
+    assert len(read_folder(run).info.sites) == 1
+
+
+@pytest.mark.filterwarnings("ignore::deadneuron.errors.DeadneuronWarning")
+def test_two_busy_threads_break_nothing_and_count_no_row_that_was_not_there(run):
+    model = nn.Sequential(nn.Linear(INPUTS, 101), nn.ReLU())
+    errors = []
+
+    def work():
+        try:
+            with torch.no_grad():
+                for size in range(1, 200):
+                    model(torch.randn(503 + size, INPUTS))
+        except Exception as error:
+            errors.append(error)
+
+    with deadneuron.watch(model, None, run, every=1) as monitor:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        monitor.step(lr=0.1)
+    assert errors == []
+    (window,) = read_folder(run).windows
+    rows = sum(503 + size for size in range(1, 200))
+    assert rows <= window.rows <= 2 * rows
+    assert window.histogram.sum() == 101 * window.rows
+    assert (window.active <= window.rows).all()
+    assert {gap.where for gap in monitor.gaps} <= {"threads"}
+    assert window.rows == 2 * rows or monitor.gaps
+
+
+def test_a_training_in_another_thread_than_the_one_that_began_to_watch_is_counted(run):
+    model = nn.Sequential(nn.Linear(INPUTS, UNITS), nn.ReLU())
+    with deadneuron.watch(model, None, run) as monitor:
+        thread = threading.Thread(target=lambda: model(torch.randn(BATCH, INPUTS)))
+        thread.start()
+        thread.join()
+        monitor.step(lr=0.1)
+    assert monitor.gaps == ()
+    assert [window.rows for window in read_folder(run).windows] == [BATCH]
+
+
+def test_the_warning_class_is_public():
+    assert issubclass(DeadneuronWarning, UserWarning)
