@@ -100,7 +100,7 @@ def _rare(verdict: Verdict, thresholds: Thresholds) -> Iterator[Finding]:
         f"{thresholds.rare:.2g} of the rows; they are not dead"
     )
     if strong:
-        text += f", and {strong} of them are specialised: as strong as others when they fire"
+        text += f" ({strong} of them specialised: as strong as others when they fire)"
     advice = "nothing, if the layer is meant to be sparse; count them over more examples before calling them dead"
     evidence = {"rare": rare, "specialised": strong, "units": units}
     yield Finding("rare", "note", verdict.name, text, advice, evidence)

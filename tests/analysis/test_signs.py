@@ -232,7 +232,7 @@ def test_rare_units_are_a_note_and_the_strong_ones_among_them_are_specialised():
     assert (diagnosis.verdicts[0].rare, diagnosis.verdicts[0].specialised) == (3, 1)
     finding = only(diagnosis, "rare")
     assert finding.level == "note"
-    assert "1 of them are specialised" in finding.text
+    assert "(1 of them specialised" in finding.text
     assert diagnosis.status == "healthy"
 
 
