@@ -167,8 +167,8 @@ class Clock:
 
     def _is_last(self, index: int) -> bool:
         """Whether our hook ran behind all others before this step; if not, it will from the next step on."""
-        hooks = self.optimizers[index]._optimizer_step_pre_hooks
-        last = next(reversed(hooks), None)
+        hooks = getattr(self.optimizers[index], "_optimizer_step_pre_hooks", None)
+        last = next(reversed(hooks), None) if hooks else self._ids[index]
         if last == self._ids[index]:
             return True
         hooks.move_to_end(self._ids[index])
@@ -274,13 +274,14 @@ def group_names(optimizers: Sequence[Any], groups: Groups) -> tuple[str, ...]:
     return tuple(names)
 
 
-def group_of(parameter: Tensor | None, optimizers: Sequence[Any], groups: Groups) -> int | None:
-    """Place of the group that holds this parameter."""
+def groups_by_parameter(optimizers: Sequence[Any], groups: Groups) -> dict[int, int]:
+    """Place of the group that holds each parameter, by the parameter's id."""
+    places: dict[int, int] = {}
     for place, (index, group) in enumerate(groups):
         own = optimizers[index].param_groups
-        if group < len(own) and any(member is parameter for member in own[group]["params"]):
-            return place
-    return None
+        for member in own[group]["params"] if group < len(own) else ():
+            places.setdefault(id(member), place)
+    return places
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ count is then a plain float sum. Beside `(x <= 0).sum(...)` it takes a third to 
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import torch
@@ -21,13 +22,24 @@ _CODES = 1024  # sign, 8 bits of exponent, 1 bit of mantissa
 
 
 class Scratch:
-    """One reusable buffer a dtype for a comparison's result; on a CPU a fresh large tensor costs its page faults."""
+    """One reusable buffer a dtype for a comparison's result; on a CPU a fresh large tensor costs its page faults.
+
+    Each thread has its own: torch lets other threads run while it fills one.
+    """
 
     def __init__(self) -> None:
-        self._buffers: dict[torch.dtype, Tensor] = {}
+        self._own = threading.local()
+
+    @property
+    def _buffers(self) -> dict[torch.dtype, Tensor]:
+        try:
+            return self._own.buffers  # type: ignore[no-any-return]
+        except AttributeError:
+            self._own.buffers = {}
+            return self._buffers
 
     def clear(self) -> None:
-        self._buffers.clear()
+        self._own = threading.local()
 
     def like(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":  # caching allocators hand out memory for nothing, and streams may overlap

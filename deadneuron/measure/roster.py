@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from deadneuron.measure.clock import Groups, group_of
+from deadneuron.measure.clock import Groups, groups_by_parameter
 from deadneuron.measure.sites import LiveSite, plain_name, site_names
 from deadneuron.records import Site
 
@@ -25,6 +25,7 @@ def write_down(
     `only_group` is the group of every site where there is no optimizer to ask.
     """
     parameters = {id(p): plain_name(n) for n, p in model.named_parameters()}
+    places = groups_by_parameter(optimizers, groups)
     before = {site.number: site for site in known}
     names = [site.name for site in known] + site_names(live, parameters)[len(known) :]
     return tuple(
@@ -41,7 +42,7 @@ def write_down(
             gate=site.gate,
             outputs=site.outputs,
             feeder=_feeder(site, parameters, before.get(site.number)),
-            group=group_of(site.feeder, optimizers, groups) if optimizers else only_group,
+            group=places.get(id(site.feeder)) if optimizers else only_group,
         )
         for site, name in zip(live, names, strict=True)
     )
