@@ -168,8 +168,7 @@ class Clock:
     def _is_last(self, index: int) -> bool:
         """Whether our hook ran behind all others before this step; if not, it will from the next step on."""
         hooks = getattr(self.optimizers[index], "_optimizer_step_pre_hooks", None)
-        last = next(reversed(hooks), None) if hooks else self._ids[index]
-        if last == self._ids[index]:
+        if not hooks or next(reversed(hooks)) == self._ids[index]:
             return True
         hooks.move_to_end(self._ids[index])
         return False
