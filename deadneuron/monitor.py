@@ -37,6 +37,7 @@ from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
 from deadneuron.store.layout import FORMAT
+from deadneuron.store.sink import Sink, as_sinks
 from deadneuron.store.writer import Writer, claim_folder
 
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
@@ -54,6 +55,7 @@ def watch(
     unit_axis: Mapping[str, int] | None = None,
     batch_axis: int = 0,
     phases: Sequence[Phase] = ("train",),
+    sinks: Sequence[Sink] = (),
     on_finding: Callable[[Finding], None] | None = None,
     overwrite: bool = False,
 ) -> Monitor:
@@ -74,6 +76,8 @@ def watch(
         unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
         batch_axis: which axis of the model's input and of the activations holds independent examples.
         phases: which passes count: "train" (model.training is true), "eval", or both.
+        sinks: more places that the records go to while training, e.g. `[deadneuron.TensorBoard("tb/first")]`. They are
+            written by the thread that writes the run folder; one that fails is dropped, and the training goes on.
         on_finding: called in the training thread with each new finding, at most once for each (code, place).
         overwrite: replace an older run in `run`.
 
@@ -93,6 +97,7 @@ def watch(
     unknown = set(phases) - set(PHASES)
     if unknown or not phases:
         raise UsageError("phases are 'train' and 'eval'", where=f"phases={tuple(phases)}", todo="give one or both")
+    sinks = as_sinks(sinks)
     activations, unmeasurable = find_activations(model, include, exclude)
     for module in activations.values():
         gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
@@ -127,6 +132,7 @@ def watch(
         axes=axes,
         batch_axis=batch_axis,
         phases=frozenset(phases),
+        sinks=sinks,
         on_finding=on_finding,
     )
     for where, reason in unmeasurable.items():
@@ -150,6 +156,7 @@ class Monitor:
         axes: Mapping[str, int],
         batch_axis: int,
         phases: frozenset[Phase],
+        sinks: Sequence[Sink],
         on_finding: Callable[[Finding], None] | None,
     ) -> None:
         self.path = path
@@ -167,7 +174,8 @@ class Monitor:
         self._step = 0  # the last step all of whose passes have run
         self._snapshot = time.monotonic()
         self._trouble = Trouble(lambda: self._step, lambda gap: self._writer.add("gaps", lambda: [gap]))
-        self._writer = Writer(path, info, fail=self._trouble.fail)
+        self._writer = Writer(path, info, fail=self._trouble.fail, sinks=sinks)
+        self._writer.open_sinks()
         self._probe = Probe(
             model,
             activations,
