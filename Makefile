@@ -34,7 +34,7 @@ smoke: $(VENV)/.dev ## Build the wheel and use it in a fresh environment
 bench: $(VENV)/.dev ## What watching costs, beside an unwatched loop (about 10 minutes)
 	$(BIN)/python benchmarks/overhead.py --write
 
-bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 8 minutes)
+bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
 	$(BIN)/python benchmarks/sinks.py --write
 
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
