@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench proof docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-sinks proof docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/.demo ## Train three small nets and see neurons die
 	$(BIN)/deadneuron demo
@@ -33,6 +33,9 @@ smoke: $(VENV)/.dev ## Build the wheel and use it in a fresh environment
 
 bench: $(VENV)/.dev ## What watching costs, beside an unwatched loop (about 10 minutes)
 	$(BIN)/python benchmarks/overhead.py --write
+
+bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
+	$(BIN)/python benchmarks/sinks.py --write
 
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
 	$(BIN)/python benchmarks/proof.py

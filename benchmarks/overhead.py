@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,15 @@ from models import WORKLOADS, Workload
 
 import deadneuron
 
-ARMS: dict[str, dict[str, int] | None] = {
+Arms = dict[str, Callable[[Path], dict[str, Any]] | None]
+"""Loops by name; the first is what the others are compared with. None: unwatched; else arguments of `watch`, made of
+the loop's own folder."""
+
+ARMS: Arms = {
     "unwatched": None,
     "unwatched again (noise floor)": None,
-    "watched, default": {},
-    "watched, full statistics at every step": {"every": 1},
+    "watched, default": lambda folder: {},
+    "watched, full statistics at every step": lambda folder: {"every": 1},
 }
 
 
@@ -48,7 +53,7 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     for workload in WORKLOADS:
-        rows = _rows(workload.name, _measure(workload, args.rounds, args.steps), args.steps)
+        rows = rows_of(workload.name, measure(workload, ARMS, args.rounds, args.steps), args.steps)
         print("\n".join(rows), flush=True)
         lines += rows
     if args.write:
@@ -56,13 +61,13 @@ def main() -> None:
         path.write_text("# What watching costs (`make bench`)\n\n" + "\n".join(lines) + "\n", "utf-8")
 
 
-def _measure(workload: Workload, rounds: int, steps: int) -> dict[str, list[float]]:
+def measure(workload: Workload, arms: Arms, rounds: int, steps: int) -> dict[str, list[float]]:
     """Seconds of each turn, by arm."""
     order = random.Random(0)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         turns = {
             name: _loop(workload, options, Path(folder) / str(i), stack)
-            for i, (name, options) in enumerate(ARMS.items())
+            for i, (name, options) in enumerate(arms.items())
         }
         for turn in turns.values():
             turn(steps)  # warm-up: sites are found, memory is got
@@ -77,12 +82,14 @@ def _measure(workload: Workload, rounds: int, steps: int) -> dict[str, list[floa
         return times
 
 
-def _loop(workload: Workload, options: dict[str, int] | None, folder: Path, stack: ExitStack) -> Callable[[int], None]:
+def _loop(
+    workload: Workload, options: Callable[[Path], dict[str, Any]] | None, folder: Path, stack: ExitStack
+) -> Callable[[int], None]:
     torch.manual_seed(0)
     model, x = workload.build(), workload.batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     if options is not None:
-        stack.enter_context(deadneuron.watch(model, optimizer, run=folder, **options))
+        stack.enter_context(deadneuron.watch(model, optimizer, run=folder, **options(folder)))
 
     def turn(steps: int) -> None:
         for _ in range(steps):
@@ -93,12 +100,14 @@ def _loop(workload: Workload, options: dict[str, int] | None, folder: Path, stac
     return turn
 
 
-def _rows(name: str, times: dict[str, list[float]], steps: int) -> list[str]:
-    base = np.array(times["unwatched"])
+def rows_of(name: str, times: dict[str, list[float]], steps: int) -> list[str]:
+    """A line of the table for each arm but the first."""
+    first, *_ = times
+    base = np.array(times[first])
     milliseconds = 1000 * float(np.median(base)) / steps
     rows = []
     for arm, seconds in times.items():
-        if arm != "unwatched":
+        if arm != first:
             ratios = np.array(seconds) / base - 1
             low, high = _interval(ratios)
             cost = f"{np.median(ratios):+.1%} | {low:+.1%} to {high:+.1%}"

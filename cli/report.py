@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deadneuron.store.reader import StoredRun
 
 
 class Format(StrEnum):
@@ -38,6 +41,14 @@ def report(
             show_default="the one it was recorded with",
         ),
     ] = None,
+    to: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="SINK FOLDER",
+            help="Write the run there as well: tensorboard DIR. DIR must be new to TensorBoard.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Which layers are stuck, how many units are dead, since which step, at which learning rate.
 
@@ -50,11 +61,15 @@ def report(
     from rich.console import Console
 
     from deadneuron.analysis.diagnosis import diagnose, fails
-    from deadneuron.frames import read_run
+    from deadneuron.frames import Run
     from deadneuron.report.as_json import render_json
     from deadneuron.report.text import render_text
+    from deadneuron.store.reader import read_folder
 
-    diagnosis = diagnose(read_run(run), profile)
+    stored = read_folder(run)
+    diagnosis = diagnose(Run(stored, str(run)), profile)
+    if to is not None:
+        _replay(stored, *to)
     if format is Format.json:
         print(render_json(diagnosis))
     else:
@@ -63,3 +78,15 @@ def report(
         sys.stdout.write(render_text(diagnosis, width=width, color=console.is_terminal and not console.no_color))
     if fail_on is not None and fails(diagnosis, fail_on.value):
         raise typer.Exit(1)
+
+
+def _replay(stored: StoredRun, name: str, folder: Path) -> None:
+    from deadneuron.sinks.replay import replay_to
+
+    replay_to(stored, name, folder)
+    spans = {(window.phase, window.first_step) for window in stored.windows}
+    print(
+        f"deadneuron: wrote {len(spans)} windows of {len(stored.info.sites)} sites to {folder}; "
+        f"look at them with: tensorboard --logdir {folder}",
+        file=sys.stderr,
+    )

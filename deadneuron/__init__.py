@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deadneuron.monitor import Monitor, watch
     from deadneuron.profiles import load_profile
     from deadneuron.records import Diagnosis, Finding, Gap, Verdict
+    from deadneuron.sinks.tensorboard import TensorBoard
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "Gap",
     "Monitor",
     "Run",
+    "TensorBoard",
     "Verdict",
     "diagnose",
     "load_profile",
@@ -41,6 +43,7 @@ _ROOMS = {
     "Gap": "deadneuron.records",
     "Monitor": "deadneuron.monitor",
     "Run": "deadneuron.frames",
+    "TensorBoard": "deadneuron.sinks.tensorboard",
     "Verdict": "deadneuron.records",
     "diagnose": "deadneuron.analysis.diagnosis",
     "load_profile": "deadneuron.profiles",

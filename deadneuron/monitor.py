@@ -8,37 +8,32 @@ from __future__ import annotations
 
 import atexit
 import os
-import platform
 import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from deadneuron import __version__
 from deadneuron.errors import UsageError
 from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.gates import gate_of
 from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Probe
-from deadneuron.measure.roster import write_down
+from deadneuron.measure.roster import describe_run, now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
 from deadneuron.measure.sites import axes_by_name, find_activations
 from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
-from deadneuron.store.layout import FORMAT
+from deadneuron.store.sink import Sink, as_sinks
 from deadneuron.store.writer import Writer, claim_folder
 
 _MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
@@ -59,6 +54,7 @@ def watch(
     batch_axis: int = 0,
     phases: Phase | Sequence[Phase] = ("train",),
     dataset_size: int | None = None,
+    sinks: Sequence[Sink] = (),
     on_finding: Callable[[Finding], None] | None = None,
     overwrite: bool = False,
 ) -> Monitor:
@@ -81,6 +77,8 @@ def watch(
         phases: which passes count: "train" (model.training is true), "eval", or both.
         dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
             without it, an example that comes again in a later epoch counts again.
+        sinks: more places that the records go to while training, e.g. `[deadneuron.TensorBoard("tb/first")]`. They are
+            written by the thread that writes the run folder; one that fails is dropped, and the training goes on.
         on_finding: called in the training thread with each new finding, at most once for each (code, place): while
             training as often as 2 % of the time allows, and at the end.
         overwrite: replace an older run in `run`.
@@ -106,32 +104,15 @@ def watch(
     unknown = set(phases) - set(PHASES)
     if unknown or not phases:
         raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
+    sinks = as_sinks(sinks)
     activations, unmeasurable = find_activations(model, include, exclude)
     for module in activations.values():
         gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
     axes = axes_by_name(unit_axis or {}, activations)
     name = type(getattr(model, "_orig_mod", model)).__name__
     path = claim_folder(run, name, overwrite=overwrite)
-    info = RunInfo(
-        format=FORMAT,
-        run=str(path),
-        started=_now(),
-        model=name,
-        rank=0,
-        world=1,
-        versions={
-            "deadneuron": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        profile=chosen.name,
-        sampling=chosen.sampling,
-        thresholds=chosen.thresholds,
-        groups=group_names(optimizers, list_groups(optimizers)) or ("lr",),
-        modules=tuple(activations),
-        dataset_size=dataset_size,
-    )
+    groups = group_names(optimizers, list_groups(optimizers))
+    info = describe_run(path, name, chosen, groups, activations, dataset_size)
     monitor = Monitor(
         model,
         optimizers,
@@ -141,6 +122,7 @@ def watch(
         axes=axes,
         batch_axis=batch_axis,
         phases=frozenset(phases),
+        sinks=sinks,
         on_finding=on_finding,
     )
     for where, reason in unmeasurable.items():
@@ -164,6 +146,7 @@ class Monitor:
         axes: Mapping[str, int],
         batch_axis: int,
         phases: frozenset[Phase],
+        sinks: Sequence[Sink],
         on_finding: Callable[[Finding], None] | None,
     ) -> None:
         self.path = path
@@ -179,8 +162,9 @@ class Monitor:
         self._first, self._last = 0, 0
         self._snapshot = time.monotonic()
         self._trouble = Trouble()
-        self._writer = writer = Writer(path, info, fail=self._trouble.fail)
+        self._writer = writer = Writer(path, info, fail=self._trouble.fail, sinks=sinks)
         self._trouble.write = lambda gap: writer.add("gaps", lambda: [gap])
+        writer.open_sinks()
         self._probe = Probe(
             model,
             activations,
@@ -354,7 +338,7 @@ class Monitor:
             self._trouble.fail("optimizer", f"{reason}: {advice}")
 
     def _finish_folder(self) -> None:
-        self._info = replace(self._info, ended=_now())
+        self._info = replace(self._info, ended=now())
         self._writer.update(self._info)
         self._writer.close()
 
@@ -393,7 +377,3 @@ def _close_if_alive(reference: weakref.ref[Monitor]) -> None:
     monitor = reference()
     if monitor is not None:
         monitor.close()
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

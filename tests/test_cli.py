@@ -70,8 +70,50 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(args, code, demo_runs, t
     assert f"[{code}]" in done.stderr
 
 
+def test_a_report_to_tensorboard_writes_every_window_and_still_reports(demo_runs, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, folder = demo_runs / "lr0.2", tmp_path / "tb" / "lr0.2"
+    done = deadneuron("report", run, "--to", "tensorboard", folder, "--fail-on", "warning")
+    assert done.returncode == 1
+    assert done.stdout == deadneuron("report", run).stdout
+    assert done.stderr.count("\n") == 1
+    assert "wrote 13 windows of 3 sites" in done.stderr
+    assert f"tensorboard --logdir {folder}" in done.stderr
+    dead = EventAccumulator(str(folder)).Reload().Scalars("deadneuron.dead/layer1.act")
+    verdict = json.loads(deadneuron("report", run, "--format", "json").stdout)["verdicts"][0]
+    assert len(dead) == 13
+    assert dead[-1].value == pytest.approx(verdict["dead"] / verdict["units"])
+
+
+def test_a_second_run_is_not_drawn_over_the_first(demo_runs, tmp_path):
+    assert deadneuron("report", demo_runs / "lr0.2", "--to", "tensorboard", tmp_path).returncode == 0
+    before = sorted(tmp_path.iterdir())
+    done = deadneuron("report", demo_runs / "lr0.05", "--to", "tensorboard", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "give a new folder" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("to", [["nonsense", "folder"], ["tensorboard", "file"]])
+def test_what_a_report_cannot_be_written_to_is_one_line(to, demo_runs, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = deadneuron("report", demo_runs / "lr0.2", "--to", *to, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "[usage]" in done.stderr
+
+
 @pytest.mark.parametrize(
-    "args", [["report"], ["nonsense"], ["report", "x", "--format", "xml"], ["report", "x", "--no"]]
+    "args",
+    [
+        ["report"],
+        ["nonsense"],
+        ["report", "x", "--format", "xml"],
+        ["report", "x", "--no"],
+        ["report", "x", "--to", "a"],
+    ],
 )
 def test_wrong_usage_exits_with_2(args, tmp_path):
     done = deadneuron(*args, cwd=tmp_path)

@@ -7,6 +7,7 @@ pre-hook and an `always_call` forward hook on every module that contains an acti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import enumerate as enumerate_threads
 from threading import get_ident
 from typing import Any
 
@@ -29,6 +30,7 @@ class CallStack:
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
         self._owner: dict[str, int] = {}  # the thread whose pass is being counted; setdefault is atomic
+        self._passed_over: dict[int, int] = {}  # depth of a pass that is not counted, by thread
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
         self.calls: dict[int, int] = {}  # calls of each activation module since the outermost container entered
 
@@ -55,10 +57,15 @@ class CallStack:
     def mine(self) -> bool:
         """Whether this thread's pass is the one that is counted: two at a time would share counters and buffers."""
         me = get_ident()
-        return self._owner.get("thread", me) == me
+        return me not in self._passed_over and self._owner.get("thread", me) == me
 
     def reset(self) -> None:
         """Forget what runs. Called at each step: a KeyboardInterrupt inside forward skips even `always_call` hooks."""
+        me = get_ident()
+        self._passed_over.pop(me, None)
+        owner = self._owner.get("thread", me)
+        if owner != me and any(thread.ident == owner for thread in enumerate_threads()):
+            return  # its pass goes on
         self._owner.clear()
         self.running.clear()
         self.calls.clear()
@@ -66,7 +73,8 @@ class CallStack:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         me = get_ident()
-        if self._owner.setdefault("thread", me) != me:
+        if me in self._passed_over or self._owner.setdefault("thread", me) != me:
+            self._passed_over[me] = self._passed_over.get(me, 0) + 1
             return
         if not self.running:
             self.calls.clear()
@@ -78,7 +86,11 @@ class CallStack:
         self.running.append(module)
 
     def leave(self, module: nn.Module, output: Any) -> None:
-        if not self.mine():
+        me = get_ident()
+        if me in self._passed_over:
+            self._passed_over[me] -= 1
+            if not self._passed_over[me]:
+                del self._passed_over[me]
             return
         # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
         # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.

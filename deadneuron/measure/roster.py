@@ -1,15 +1,59 @@
-"""From sites as they are measured to sites as they are written down: names, feeders, parameter groups."""
+"""What run.json says: the run itself, and its sites with their names, feeders and parameter groups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
+from deadneuron import __version__
 from deadneuron.measure.clock import Groups, groups_by_parameter
 from deadneuron.measure.sites import LiveSite, plain_name, site_names
-from deadneuron.records import Site
+from deadneuron.profiles import Profile
+from deadneuron.records import RunInfo, Site
+from deadneuron.store.layout import FORMAT
+
+
+def describe_run(
+    path: Path,
+    model: str,
+    profile: Profile,
+    groups: tuple[str, ...],
+    activations: Iterable[str],
+    dataset_size: int | None,
+) -> RunInfo:
+    """A run that begins now. Without an optimizer it has one group, "lr"."""
+    return RunInfo(
+        format=FORMAT,
+        run=str(path),
+        started=now(),
+        model=model,
+        rank=0,
+        world=1,
+        versions={
+            "deadneuron": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        profile=profile.name,
+        sampling=profile.sampling,
+        thresholds=profile.thresholds,
+        groups=groups or ("lr",),
+        modules=tuple(activations),
+        dataset_size=dataset_size,
+    )
+
+
+def now() -> str:
+    """This moment, ISO 8601 with time zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def write_down(

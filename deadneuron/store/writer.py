@@ -3,6 +3,9 @@
 What arrives is a function that makes the records: it is called here, so that waiting for the device and unpacking
 also happen off the training thread. A full disk or a lost mount is told to `fail`, once; the records are kept for
 the next try up to a bound, and then the oldest are dropped.
+
+The same thread then hands the same records to the sinks (see `deadneuron.store.sink`), whether or not the disk took
+them.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from deadneuron.errors import RunFolderError
 from deadneuron.records import RunInfo
 from deadneuron.store.layout import KINDS, OPEN, RUN_FILE, Kind, Record, info_to_json, replace_file, to_table
 from deadneuron.store.parts import Parts, write_part
+from deadneuron.store.sink import Outlets, Sink
 
 Produce = Callable[[], Sequence[Record]]
 _KEEP = 10_000  # batches of records that wait while the disk cannot be written
@@ -30,8 +35,12 @@ _MANY = 1_000  # waiting batches that wake the thread before its time
 class Writer:
     """The one writer of one rank's folder inside a run folder."""
 
-    def __init__(self, path: Path, info: RunInfo, *, fail: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, path: Path, info: RunInfo, *, fail: Callable[[str, str], None], sinks: Sequence[Sink] = ()
+    ) -> None:
         self.path, self.fail = path, fail
+        self._outlets = Outlets(sinks, fail)
+        self._known = info  # what the sinks are told of the run
         self.folder = path / f"rank{info.rank}-{os.getpid()}-{secrets.token_hex(3)}"
         self.seconds = info.sampling.flush_seconds
         self._pid = os.getpid()
@@ -52,12 +61,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name=f"deadneuron-{path.name}", daemon=True)
         self._thread.start()
 
+    def open_sinks(self) -> None:
+        """Open the sinks now, on this thread, and not at the first flush: before training rather than in it."""
+        self._outlets.start(self._known)
+
     def update(self, info: RunInfo) -> None:
         """Replace run.json at the next flush."""
         if self._forked():
             return
         with self._lock:
-            self._info = info
+            self._info = self._known = info
 
     def add(self, kind: Kind, produce: Produce) -> None:
         """Queue records; `produce` is called on the writer's thread. A window closes the open one."""
@@ -98,6 +111,8 @@ class Writer:
         self._wake.set()
         self._thread.join()
         self.flush()
+        self._outlets.deliver(self._known)
+        self._outlets.close()
         if self._waiting:  # that failed: once more, and with the gap that tells of it
             self.flush()
         with self._flushing:
@@ -114,6 +129,7 @@ class Writer:
             self._wake.clear()
             if not self._closed:
                 self.flush()
+                self._outlets.deliver(self._known)
 
     def _write(self) -> None:
         with self._lock:
@@ -121,12 +137,14 @@ class Writer:
             self._info, self._waiting, self._open = None, [], None
         made: dict[Kind, list[Sequence[Record]]] = {kind: [] for kind in KINDS}
         try:
-            if not self.folder.is_dir():  # moved away, or replaced by a run that was told to overwrite this one
-                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or another run has taken its place")
             while waiting:
                 kind, produce = waiting[0]
                 made[kind].append(self._made(kind, produce))
                 del waiting[0]
+                if not isinstance(produce, _Again):
+                    self._outlets.take(made[kind][-1])
+            if not self.folder.is_dir():  # moved away, or replaced by a run that was told to overwrite this one
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or another run has taken its place")
             if info is not None:
                 replace_file(self.path / RUN_FILE, info_to_json(info))
                 info = None
@@ -143,7 +161,7 @@ class Writer:
                 (self.folder / OPEN).unlink(missing_ok=True)
                 self._open_written = False
         finally:  # what could not be written, whatever the reason, waits for the next flush
-            again = [(kind, _again(batch)) for kind, batches in made.items() for batch in batches if batch]
+            again = [(kind, _Again(batch)) for kind, batches in made.items() for batch in batches if batch]
             with self._lock:
                 self._info = self._info or info
                 kept = again + waiting + self._waiting
@@ -178,8 +196,14 @@ class Writer:
             self.fail("run folder", f"cannot merge parts in {self.path}: {error}")
 
 
-def _again(records: Sequence[Record]) -> Produce:
-    return lambda: records
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Records that were made, and handed to the sinks, but could not be written."""
+
+    records: Sequence[Record]
+
+    def __call__(self) -> Sequence[Record]:
+        return self.records
 
 
 def claim_folder(run: str | Path | None, name: str, *, overwrite: bool) -> Path:

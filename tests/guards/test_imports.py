@@ -45,6 +45,16 @@ def test_a_report_loads_no_torch(demo_runs):
     assert "pandas" in loaded
 
 
+def test_only_a_report_to_tensorboard_loads_torch(demo_runs, tmp_path):
+    args = ["report", str(demo_runs / "lr0.2"), "--to", "tensorboard", str(tmp_path)]
+    assert {"torch", "tensorboard"} <= loaded_after(COMMAND.format(args=args))
+
+
+def test_naming_a_sink_loads_no_torch():
+    loaded = loaded_after("import deadneuron; deadneuron.TensorBoard('tb')")
+    assert loaded.isdisjoint({"torch", "tensorboard", "pandas", "pyarrow"})
+
+
 def test_watching_loads_no_pandas():
     assert "pandas" not in loaded_after("import deadneuron; deadneuron.watch")
 
