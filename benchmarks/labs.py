@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from deadneuron.experiments.columns import COLUMNS
 from deadneuron.experiments.grid import Lab
 from deadneuron.experiments.lab import plan_lab, run_lab
 from deadneuron.experiments.labfiles import lab_names, load_lab
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     total = 0.0
+    write("columns", measures())
     with tempfile.TemporaryDirectory() as folder:
         for name in track(args.labs, "labs"):
             lab = load_lab(name)
@@ -56,6 +58,16 @@ def block(lab: Lab, cells: int, took: float, jobs: int, table: str) -> str:
         f"`deadneuron lab {lab.name}`: {cells} cells, {took:.0f} s on {jobs} processes; "
         f"median of {seeds} seeds (least–most).\n\n{table}"
     )
+
+
+def measures() -> str:
+    """The table of measures."""
+    of = {"monitor": "the monitor", "set": "the training set", "cell": "the net"}
+    lines = ["| measure | of | meaning |", "|---|---|---|"]
+    for column in COLUMNS.values():
+        whole = f"; shown as a part of `{column.whole}`" if column.whole else ""
+        lines.append(f"| `{column.name}` | {of[column.by]} | {column.meaning}{whole} |")
+    return "\n".join(lines) + "\n"
 
 
 def write(part: str, text: str) -> None:

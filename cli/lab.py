@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from importlib import import_module
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from deadneuron.experiments.grid import Lab
     from deadneuron.experiments.lab import Plan
+    from deadneuron.experiments.tables import Summary
+    from deadneuron.experiments.workers import Event
 
 
 def lab(
@@ -47,12 +50,14 @@ def lab(
     named = lab_names() if configs == ["all"] else configs
     labs = [load_lab(name) for name in named]  # all are checked before the first is trained
     plans = [import_module("deadneuron.experiments.lab").plan_lab(one, folder) for one in labs]
-    failed = [name for plan, name in zip(plans, named, strict=True) if not _run(plan, name, jobs, folder)]
-    if failed:
+    again = ["deadneuron", "lab", *configs]
+    again += ["--jobs", str(jobs)] * (jobs != 2) + ["--folder", str(folder)] * (folder != Path("runs/lab"))
+    sound = [_run(plan, jobs, shlex.join(again)) for plan in plans]
+    if not all(sound):
         raise typer.Exit(1)
 
 
-def _run(plan: Plan, config: str, jobs: int, folder: Path) -> bool:
+def _run(plan: Plan, jobs: int, again: str) -> bool:
     """One lab, from its first line to its last; whether every cell has a result."""
     from rich.console import Console
 
@@ -67,7 +72,6 @@ def _run(plan: Plan, config: str, jobs: int, folder: Path) -> bool:
     try:
         failures = _train(plan, jobs, err)
     except KeyboardInterrupt:
-        again = f"deadneuron lab {config}" + (f" --folder {folder}" if folder != Path("runs/lab") else "")
         done = total - len(plan.unfinished())
         err.print(f"deadneuron: interrupted; {done} of {total} cells are finished. Go on with: {again}", markup=False)
         raise typer.Exit(130) from None
@@ -81,8 +85,6 @@ def _run(plan: Plan, config: str, jobs: int, folder: Path) -> bool:
 
 def _train(plan: Plan, jobs: int, err: Console) -> dict[str, str]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from deadneuron.experiments.workers import Event
 
     experiment = import_module("deadneuron.experiments.lab")
     todo = plan.unfinished()
@@ -106,15 +108,12 @@ def _train(plan: Plan, jobs: int, err: Console) -> dict[str, str]:
         return failures
 
 
-def _tell(plan: Plan, summary: object) -> None:
+def _tell(plan: Plan, summary: Summary) -> None:
     """The claim, the table, where everything is, and what to do next; on stdout."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from deadneuron.experiments.tables import Summary
-
-    assert isinstance(summary, Summary)
     lab = plan.lab
     out = Console(highlight=False) if sys.stdout.isatty() else Console(width=400, highlight=False)
     out.print(Text(f"\n{lab.lab.title}", style="bold"))

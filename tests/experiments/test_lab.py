@@ -166,7 +166,8 @@ def test_the_same_seed_gives_the_same_result_whatever_the_callers_random_numbers
 
 def start(config, cwd, *more):
     command = [sys.executable, "-m", "deadneuron", "lab", str(config), "--folder", "killed", *more]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, text=True, start_new_session=True, **pipes)
 
 
 def wait_for_a_result(folder, cells):
@@ -197,7 +198,10 @@ def test_a_lab_that_was_stopped_goes_on_and_gives_the_same_table(how, tiny, tmp_
     try:
         wait_for_a_result(folder, 6)
     finally:
-        child.send_signal(how)
+        if how is signal.SIGINT:
+            os.killpg(child.pid, how)  # as a terminal does: the workers get it too
+        else:
+            child.send_signal(how)
         told = child.communicate(timeout=30)[1]
     wait_for_the_end_of(pids_in(folder))
     before = stamps(folder)
