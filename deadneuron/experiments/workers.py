@@ -147,8 +147,6 @@ def _work(pipe: Connection) -> None:
             try:
                 run_cell(job.settings, job.path, tell)
                 failed = None
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as error:  # one cell's trouble is not another's
+            except Exception as error:  # one cell's trouble is not another's; of a lab that is gone `send` tells below
                 failed = f"{type(error).__name__}: {error}"
             pipe.send(Event(job.name, job.settings["steps"] - told, ended=True, failed=failed))

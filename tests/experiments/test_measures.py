@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from deadneuron.experiments.measures import Looks
+from deadneuron.experiments.measures import Looks, _dead_at
 from deadneuron.experiments.nets import build_mlp
+from deadneuron.records import Episode
 
 
 @pytest.fixture
@@ -81,3 +84,14 @@ def test_the_monitor_and_the_training_set_agree(tmp_path):
     assert first["dead_at_100"] <= first["dead_at_200"] <= first["dead_at_300"] <= first["dead"] + first["revived"]
     assert first["died"] + first["born_dead"] == first["dead"] <= first["ever_dead"]
     assert abs(first["zero_at_start"] - first["set_zero_at_start"]) < 0.05
+
+
+def test_deaths_are_dated_backwards_and_a_revival_ends_them():
+    died = Episode(0, 2, "died", first_step=40, last_step=None, born=False, rate=0.1, samples=997)
+    revived = replace(died, unit=3, first_step=90, last_step=230)
+    relapsed = replace(died, unit=3, state="relapsed", first_step=290)
+    late = replace(died, unit=5, first_step=100)
+    own = [died, revived, relapsed, late]
+    assert [_dead_at(own, step, 599) for step in (40, 41, 100, 200, 231, 300)] == [0, 1, 2, 3, 2, 3]
+    assert _dead_at(own, 300, 299) == 3
+    assert _dead_at(own, 300, 298) is None, "the run did not last so long"

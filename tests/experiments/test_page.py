@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "lab.md").read_text("utf-8")
 def test_the_page_shows_each_lab_as_it_is_now(name):
     """Its claim, its command, its number of cells, its columns, and a row for every combination and layer."""
     lab = load_lab(name)
-    block = re.search(rf"<!-- {name}:begin -->\n(.*?)<!-- {name}:end -->\n\n\\S", PAGE, re.DOTALL)
+    block = re.search(rf"<!-- {name}:begin -->\n(.*?)<!-- {name}:end -->\n\n\S", PAGE, re.DOTALL)
     assert block is not None, "run: make labs, and say what it shows"
     assert lab.lab.claim in block[1]
     assert f"`deadneuron lab {name}`: {len(lab.cells)} cells, " in block[1]
