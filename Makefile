@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-sinks proof docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-sinks proof labs docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -39,6 +39,9 @@ bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minut
 
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
 	$(BIN)/python benchmarks/proof.py
+
+labs: $(VENV)/.dev ## Run all labs and write their tables into docs/lab.md (a few minutes)
+	$(BIN)/python benchmarks/labs.py
 
 docs: demo $(VENV)/.dev ## Write the generated parts of README.md and docs/
 	$(BIN)/python -m deadneuron.report.as_json > docs/diagnosis.schema.json

@@ -17,6 +17,7 @@ from deadneuron import __version__
 from deadneuron.errors import DeadneuronError
 
 from .demo import demo
+from .lab import lab
 from .report import report
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(report)
 app.command()(demo)
+app.command()(lab)
 
 
 def _print_version(wanted: bool) -> None:

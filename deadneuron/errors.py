@@ -60,6 +60,12 @@ class ProfileError(DeadneuronError):
     code = "profile"
 
 
+class LabError(DeadneuronError):
+    """A lab is missing, or names an unknown key, an empty axis or an impossible value."""
+
+    code = "lab"
+
+
 class UsageError(DeadneuronError):
     """An argument does not fit: a wrong unit axis, a pattern that matches nothing, an object that is no optimizer."""
 

@@ -122,8 +122,8 @@ def test_wrong_usage_exits_with_2(args, tmp_path):
 
 
 def test_every_verb_has_help_worth_reading():
-    assert {"report", "demo"} <= set(deadneuron("--help").stdout.split())
-    for verb in ("report", "demo"):
+    assert {"report", "demo", "lab"} <= set(deadneuron("--help").stdout.split())
+    for verb in ("report", "demo", "lab"):
         done = deadneuron(verb, "--help")
         assert done.returncode == 0
         assert len(done.stdout.split()) > 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import torch
 from torch import nn
 
 from deadneuron.analysis.diagnosis import diagnose
-from deadneuron.experiments.digits import Digits, batches, load_digits
+from deadneuron.experiments.digits import Digits, load_digits
 from deadneuron.experiments.nets import build_mlp
+from deadneuron.experiments.training import accuracy, make_optimizer, train
 from deadneuron.frames import read_run
-from deadneuron.monitor import watch
 from deadneuron.records import Diagnosis
 
 
@@ -43,48 +44,31 @@ def run_demo(folder: Path, config: dict[str, Any], on_step: Callable[[str, int],
 
     `on_step(name, step)` is called after each step. Raises `MissingExtraError` without scikit-learn.
     """
+    training = config["training"]
     for cell in config["cells"]:
-        generator = torch.Generator().manual_seed(config["training"]["seed"])
+        name = str(cell["name"])
+        generator = torch.Generator().manual_seed(training["seed"])
         digits = load_digits(config["data"]["test"], config["data"]["scale"], generator)
         model = build_mlp(64, 10, **config["net"], norm=cell["norm"], generator=generator)
-        path = folder / str(cell["name"])
-        _train(model, digits, path, cell, config["training"], generator, on_step)
+        train(
+            model,
+            make_optimizer("SGD+momentum", model, cell["lr"], training["momentum"]),
+            digits,
+            folder / name,
+            steps=training["steps"],
+            batch=training["batch"],
+            generator=generator,
+            on_step=partial(on_step, name),
+        )
         yield Outcome(
-            name=cell["name"],
+            name=name,
             story=cell["story"],
             lr=cell["lr"],
-            path=path,
-            accuracy=_accuracy(model, digits),
+            path=folder / name,
+            accuracy=accuracy(model, digits),
             never=_never_positive(model, digits),
-            diagnosis=diagnose(read_run(path)),
+            diagnosis=diagnose(read_run(folder / name)),
         )
-
-
-def _train(
-    model: nn.Module,
-    digits: Digits,
-    path: Path,
-    cell: dict[str, Any],
-    training: dict[str, Any],
-    generator: torch.Generator,
-    on_step: Callable[[str, int], None],
-) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=cell["lr"], momentum=training["momentum"])
-    stream = batches(digits, training["batch"], generator)
-    with watch(model, optimizer, run=path, overwrite=True) as monitor:
-        for step, (x, y) in zip(range(training["steps"]), stream, strict=False):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            monitor.log(loss=loss)
-            on_step(str(cell["name"]), step)
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, digits: Digits) -> float:
-    model.eval()
-    return float((model(digits.test_x).argmax(1) == digits.test_y).float().mean())
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from deadneuron.errors import UsageError
+from deadneuron.measure.gates import GATES
 
 
 def build_mlp(
@@ -23,15 +24,14 @@ def build_mlp(
 ) -> nn.Sequential:
     """A multilayer perceptron whose parts are named `layer1.linear`, `layer1.norm`, `layer1.act` … `head`.
 
-    activation: a class name of torch.nn. norm: "none", "batch" or "layer". init: "he" (normal with variance 2/fan_in,
-    biases 0) or "default" (PyTorch's own: weights and biases uniform within 1/√fan_in). Raises `UsageError` for others.
+    activation: a class of torch.nn that deadneuron can watch, by name. norm: "none", "batch" or "layer". init: "he"
+    (normal with variance 2/fan_in, biases 0) or "default" (PyTorch's own: weights and biases uniform within 1/√fan_in).
+    Raises `UsageError` for others.
     """
     norms = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
     if norm not in norms:
         raise UsageError("unknown norm", where=norm, todo=f"choose one of {', '.join(norms)}")
-    make_activation = getattr(nn, activation, None)
-    if make_activation is None:
-        raise UsageError("torch.nn has no such activation", where=activation, todo="give a class name such as ReLU")
+    make_activation = find_activation(activation)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number in range(1, depth + 1):
         parts: OrderedDict[str, nn.Module] = OrderedDict()
@@ -44,6 +44,14 @@ def build_mlp(
         inputs = width
     layers["head"] = _linear(inputs, outputs, init, generator)
     return nn.Sequential(layers)
+
+
+def find_activation(name: str) -> type[nn.Module]:
+    """The activation of torch.nn of that name. Raises `UsageError` for one that cannot be watched, or needs numbers."""
+    kinds = {kind.__name__: kind for kind in GATES if kind is not nn.Threshold}
+    if name not in kinds:
+        raise UsageError("unknown activation", where=name, todo=f"choose one of {', '.join(kinds)}")
+    return kinds[name]
 
 
 def _linear(inputs: int, outputs: int, init: str, generator: torch.Generator) -> nn.Linear:

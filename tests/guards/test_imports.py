@@ -34,7 +34,9 @@ def test_this_check_can_fail():
     assert "numpy" in loaded_after("import deadneuron; deadneuron.Verdict")
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["report", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["report", "--help"], ["demo", "--help"], ["lab", "--help"], ["lab", "--list"]]
+)
 def test_help_loads_neither_torch_nor_pandas(args):
     assert loaded_after(COMMAND.format(args=args)).isdisjoint({"torch", "pandas", "pyarrow"})
 
