@@ -34,7 +34,7 @@ def stamps(folder):
 
 def pids_in(folder):
     """The processes that wrote the runs in a lab's folder: a rank's folder bears the number of its process."""
-    return {int(path.name.partition("-")[2]) for path in folder.glob("*/rank0-*")}
+    return {int(path.name.split("-")[1]) for path in folder.glob("*/rank0-*")}
 
 
 def alive(pid):
