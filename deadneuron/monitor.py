@@ -157,6 +157,7 @@ class Monitor:
         self._told: set[tuple[str, str]] = set()
         self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
         self._closed = False
+        self._paused = False  # and a step went by since
         self._pid = os.getpid()
         # The open window's steps. The first step has a window of its own: what the initialization alone did.
         self._first, self._last = 0, 0
@@ -215,13 +216,12 @@ class Monitor:
 
     def pause(self) -> None:
         """Stop counting until `resume()`; steps and rates go on. What is not counted is a gap."""
-        if self._probe.on:
-            self._trouble.note("run", f"paused behind step {self._clock.step}", max(self._clock.step, 0))
         self._probe.on = False
 
     def resume(self) -> None:
         """Count again after `pause()`."""
         self._probe.on = not self._closed
+        self._paused = False
 
     def diagnose(self) -> Diagnosis:
         """Judge the run as it stands now: the same `Diagnosis` that a report is made of."""
@@ -269,6 +269,9 @@ class Monitor:
         """All passes of this step have run; with several optimizers, `complete` once all have stepped."""
         self._probe.seal(step)
         self._trouble.step = step
+        if not self._probe.on and not self._paused:
+            self._paused = True
+            self._trouble.note("run", f"paused from step {step} on", step)
         self._trouble.guard("output", self._note_finite)
         sampling = self._info.sampling
         if step > self._last or (step == self._last and complete):

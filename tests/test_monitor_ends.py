@@ -169,9 +169,14 @@ def test_a_pause_is_a_gap_with_its_step(run):
         for step in range(9):
             if step == 4:
                 monitor.pause()
-                monitor.pause()
+            if step == 7:
+                monitor.resume()
             step_once(model, optimizer, batch())
-    assert [(gap.where, gap.first_step) for gap in monitor.gaps] == [("run", 3)]
+            monitor.pause()  # to look at something between two steps: nothing is lost by it
+            model(batch())
+            if step not in (4, 5, 6):
+                monitor.resume()
+    assert [(gap.where, gap.reason, gap.first_step) for gap in monitor.gaps] == [("run", "paused from step 4 on", 4)]
 
 
 def test_a_run_that_is_written_anew_belongs_to_the_new_monitor_alone(run):

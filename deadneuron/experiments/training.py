@@ -50,7 +50,8 @@ def train(
     """
     losses: list[float] = []
     stream = batches(digits, batch, generator)
-    with watch(model, optimizer, run=run, profile=profile, overwrite=True) as monitor:
+    size = len(digits.train_x)
+    with watch(model, optimizer, run=run, profile=profile, dataset_size=size, overwrite=True) as monitor:
 
         def pause_and_look() -> None:
             if look is not None:
