@@ -1,0 +1,136 @@
+"""Which site a call of an activation is: told by who calls it and by the parameter that feeds it.
+
+The order of calls serves only where no feeder is known. Where nothing tells two calls apart they are one site.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from deadneuron.errors import UsageError
+from deadneuron.measure.axes import NO_AXIS
+from deadneuron.measure.feeders import Producer, still_fed_by, trace
+from deadneuron.measure.gates import edge_outputs, gate_of, learned_low
+from deadneuron.measure.sites import AxisFrom, LiveSite, guess_axis
+
+if TYPE_CHECKING:
+    from deadneuron.measure.probe import Probe
+
+_MOST_OUTSIDE = 32  # calls of one activation by hand between two steps that may each be a site
+
+
+class Resolver:
+    """The sites of one activation module."""
+
+    def __init__(self, probe: Probe, name: str, module: nn.Module) -> None:
+        self.probe, self.name, self.module = probe, name, module
+        self.gate = gate_of(module, probe.epsilon)
+        self.outputs = edge_outputs(module)
+        self.sites: list[LiveSite] = []
+        self.routes: dict[tuple[nn.Module | None, int], LiveSite] = {}  # (caller, call number) → its site last time
+
+    def site(self, x: Tensor) -> LiveSite:
+        """The site of the call whose pre-activation is `x`; a new one if there is none."""
+        caller = self.probe.stack.caller()
+        call = self.probe.stack.next_call(self.module)
+        site = self.routes.get((caller, call))
+        if site is None or (x.grad_fn is not None and not _confirmed(site, x)):
+            site = self.routes[caller, call] = self._resolve(x, caller, call)
+        return site
+
+    def _resolve(self, x: Tensor, caller: nn.Module | None, call: int) -> LiveSite:
+        """The site of this caller and feeder, or of this call where no feeder is known; a new one if there is none."""
+        producer = trace(x)
+        feeder = producer.feeder if producer is not None else None
+        where = self.probe.names.get(caller, "") if caller is not None else ""
+        path = producer.path if producer is not None else None
+        known = self.routes.get((caller, call))
+        for site in self.sites:
+            if site.caller != where:
+                continue
+            feederless = feeder is None and x.grad_fn is not None and site.feeder is None and site.nth == call
+            # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
+            same = feeder is not None and site.feeder is feeder and (site.path in (path, None) or site.nth == call)
+            if feederless or same:
+                site.path, site.traced = path, True
+                self._learn_axis(site, x, producer)
+                return site
+        if known is not None and feeder is not None and known.path == path and self._was_replaced(known, x):
+            known.feeder = feeder  # new leaves every step: functional_call, load_state_dict(assign=True)
+            return known
+        if known is None and caller is None and x.grad_fn is None:
+            return self._outside(call) or self._new_site(x, producer, where, call)
+        if known is None or (known.feeder is not None and known.feeder.requires_grad):
+            return self._new_site(x, producer, where, call)
+        if producer is not None:  # first seen without a graph, or frozen since
+            if self._axis(x, producer)[0] != known.axis_in(x):  # and its axis was guessed wrongly
+                return self._new_site(x, producer, where, call)
+            known.feeder, known.path = (known.feeder, None) if feeder is None else (feeder, producer.path)
+        known.traced = x.grad_fn is not None
+        return known
+
+    def _was_replaced(self, site: LiveSite, x: Tensor) -> bool:
+        """Whether what fed the site is no parameter of the model any longer, while the site's shape is what it was."""
+        units = x.shape[axis] if -x.dim() <= (axis := site.axis_in(x)) < x.dim() else None
+        current = any(parameter is site.feeder for parameter in self.probe.model.parameters())
+        return not current and (site.axis == NO_AXIS or units == site.units)
+
+    def _outside(self, call: int) -> LiveSite | None:
+        """The site of a call outside of every container and without a graph: nothing but other calls can tell it."""
+        fed = [site for site in self.sites if site.feeder is not None]
+        if len(fed) == 1:
+            return fed[0]
+        if fed or call >= _MOST_OUTSIDE:
+            raise LookupError("called by hand and without a gradient: which layer it belongs to cannot be told")
+        return None
+
+    def _learn_axis(self, site: LiveSite, x: Tensor, producer: Producer | None) -> None:
+        axis, _ = self._axis(x, producer)
+        if axis != NO_AXIS and x.shape[axis] == site.units:
+            site.axes[x.dim()] = axis
+
+    def _new_site(self, x: Tensor, producer: Producer | None, caller: str, call: int) -> LiveSite:
+        axis, axis_from = self._axis(x, producer)
+        site = LiveSite(
+            number=len(self.probe.sites),
+            module=self.name,
+            call=len(self.sites),
+            op=type(self.module).__name__,
+            units=1 if axis == NO_AXIS else x.shape[axis],
+            axis=axis,
+            axis_from=axis_from,
+            gate=self.gate,
+            outputs=self.outputs,
+            caller=caller,
+            nth=call,
+            feeder=producer.feeder if producer else None,
+            path=producer.path if producer else None,
+            traced=x.grad_fn is not None,
+            low=learned_low(self.module, self.probe.epsilon),
+            axes={x.dim(): axis},
+        )
+        if axis_from == "shape" and x.dim() > 2:
+            shape = tuple(x.shape)
+            self.probe.fail(self.name, f"unit axis {axis} assumed for shape {shape}: say it with unit_axis=")
+        self.sites.append(site)
+        self.probe.sites.append(site)
+        return site
+
+    def _axis(self, x: Tensor, producer: Producer | None) -> tuple[int, AxisFrom]:
+        if self.name in self.probe.axes:
+            axis = self.probe.axes[self.name]
+            if not -x.dim() <= axis < x.dim():
+                raise UsageError(f"unit_axis {axis} is outside of a tensor of shape {tuple(x.shape)}", where=self.name)
+            return axis % x.dim(), "user"
+        if producer is not None and producer.axis is not None and producer.axis < x.dim():
+            return producer.axis, "producer"
+        return guess_axis(self.probe.model, self.module, x)
+
+
+def _confirmed(site: LiveSite, x: Tensor) -> bool:
+    """Whether this call's pre-activation still comes from what feeds the site (or from nothing that can be known)."""
+    if site.feeder is None or site.path is None:
+        return site.traced
+    return still_fed_by(x, site.path, site.feeder)
