@@ -69,7 +69,7 @@ class Run:
     def ticks(self) -> pd.DataFrame:
         """One row a step: step, time (UTC), skipped, loss, grad_norm; `lr:<group>`, the rate that this step used.
 
-        finite: whether the model's output (of its first example) and the logged loss were; <NA> where neither is known.
+        finite: whether the logged loss was, or where none was logged the model's output; <NA> where neither is known.
         """
         ticks = self._stored.ticks
         table = {
@@ -174,9 +174,8 @@ class Run:
 
 
 def _finite(tick: Tick) -> bool | None:
-    loss = None if tick.loss is None else bool(np.isfinite(tick.loss))
-    known = [finite for finite in (tick.finite, loss) if finite is not None]
-    return all(known) if known else None
+    """By the loss, if one was logged: it is what the training goes by. Else by the model's output."""
+    return tick.finite if tick.loss is None else bool(np.isfinite(tick.loss))
 
 
 # What empty tables are made of: a run that saw nothing has the same columns.

@@ -274,10 +274,12 @@ class Monitor:
             self._trouble.note("run", f"paused from step {step} on", step)
         self._trouble.guard("output", self._note_finite)
         sampling = self._info.sampling
-        if step > self._last or (step == self._last and complete):
+        # The first step is drained as soon as anybody steps, so that nothing but the initialization is in it.
+        if step > self._last or (step == self._last and (complete or step == 0)):
             self._drain(step)
-            # What still runs in an incomplete step belongs to the next window, which then begins with that step.
-            self._first = step + 1 if complete else step
+            # What still runs in an incomplete step belongs to the next window, which then begins with that step. (But
+            # for the first step: two windows that begin with the same step would be taken for two ranks' parts of one.)
+            self._first = step + 1 if complete or step == 0 else step
             self._last = ((step + 1) // sampling.window + 1) * sampling.window - 1
             self._probe.refresh_gates()
             self._trouble.guard("on_finding", self._look)
@@ -349,7 +351,7 @@ class Monitor:
         """Write down sites that were first seen, or better known, since the last drain."""
         clock, info = self._clock, self._info
         groups = group_names(clock.optimizers, clock.groups) if self._optimized else info.groups
-        only_group = 0 if len(groups) == 1 else None
+        only_group = (0,) if len(groups) == 1 else ()
         sites = write_down(self._probe.sites, info.sites, self._probe.model, clock.optimizers, clock.groups, only_group)
         if sites != info.sites or groups != info.groups:
             self._info = replace(info, sites=sites, groups=groups)

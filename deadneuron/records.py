@@ -79,10 +79,14 @@ class Site:
     axis_from: Literal["producer", "registration", "shape", "user"]  # how the unit axis was found
     gate: tuple[float, float]  # open interval of pre-activations; may be infinite
     feeder: str | None  # parameter whose gradient row is zero if the unit is silent: a bias or a norm's beta first
-    group: int | None  # parameter group of the feeder (over all optimizers, in order): the link to a learning rate
-    outputs: tuple[float, ...] | None = (
-        None  # at HISTOGRAM_EDGES, ascending; None: outputs have a histogram of their own
-    )
+    groups: tuple[int, ...]  # parameter groups that hold the feeder (over all optimizers): the link to a learning rate
+    outputs: tuple[float, ...] | None = None  # at HISTOGRAM_EDGES, ascending; None: outputs are counted themselves
+    is_output: bool = False  # the model returns what this activation gives: no hidden layer
+
+    @property
+    def group(self) -> int | None:
+        """The first of its groups, or None."""
+        return self.groups[0] if self.groups else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Window:
     sampled_rows: int
     above: Ints  # rows at or beyond the gate's upper end
     nonfinite: Ints  # rows that were NaN or Inf
-    first_nonfinite: Ints  # first such step of this window; -1 for none
+    first_nonfinite: Ints  # first step of this window with NaN or +Inf; -1 for none. -Inf is what masks are made of
     mean: Floats  # of the finite pre-activations; NaN where none was sampled
     square: Floats  # mean of their squares
     magnitude: Floats  # mean |output|, non-finite outputs left out (Sokar's dormant score is made of it)
@@ -219,6 +223,7 @@ class Verdict:
     saturated: float | None = None  # share of rows at the activation's flat ends; None where it has none
     nonfinite: int | None = None  # units with NaN or Inf in the last windows
     stuck: bool = False
+    steps: int | None = None  # in which it was seen
     enough: bool = False  # watched for long enough to call a unit dead
     since: int | None = None  # median step of the deaths
     rate: float | None = None  # learning rate that the update at the median death used

@@ -84,6 +84,7 @@ class Walker:
         self._last_flow: Ints = np.full(units, NEVER, dtype=np.int64)
         self._watched_to = NEVER
         self._states: States = np.full(units, ACTIVE, dtype=np.uint8)
+        self._longest = 0  # steps of the longest window
 
     def step(self, window: Window) -> Moment:
         """The units' states at the end of the next window.
@@ -91,7 +92,7 @@ class Walker:
         Steps in which the site was not seen count neither as silence nor as activity, and so do windows in which a
         unit had NaN or Inf: what it counted as active then says nothing of the unit, which stays in its state.
         """
-        blind = window.nonfinite > 0
+        blind = window.first_nonfinite >= 0
         fired = (window.active > 0) & ~blind
         # A window may begin with the step that ended the one before, if several optimizers stepped in turn.
         length = min(window.last_step - max(window.first_step - 1, self._watched_to), window.steps)
@@ -109,7 +110,12 @@ class Walker:
         samples = np.minimum(self._silent_samples, self.most)
         enough = samples >= min(self.thresholds.samples, self.most)
         dead = long & enough & (self._last_flow <= self.last_seen)
-        self._states = np.where(blind, self._states, _states(window, fired, dead, self.thresholds))
+        # A window that was cut short by the run's end, or by somebody who looks, says little of who is rare or silent.
+        self._longest = max(self._longest, length)
+        short = ~dead & (length < self._longest) & (self._silent_steps < self._longest)
+        wakes = fired & (self._states >= SILENT)
+        keeps = blind | (short & ~wakes)
+        self._states = np.where(keeps, self._states, _states(window, fired, dead, self.thresholds))
         self.windows += 1
         return Moment(self.windows - 1, fired, self._states, self.last_seen, self._silent_steps, samples)
 

@@ -32,8 +32,12 @@ def make_site(number: int = 0, units: int = 7, **changes) -> Site:
         "axis_from": "producer",
         "gate": (0.0, math.inf),
         "feeder": f"layer{number}.bias",
-        "group": 0,
+        "groups": (0,),
+        "outputs": tuple(max(edge, 0.0) for edge in HISTOGRAM_EDGES.tolist()),
     }
+    if "group" in changes:
+        group = changes.pop("group")
+        changes["groups"] = () if group is None else (group,)
     return Site(number=number, units=units, **(values | changes))
 
 

@@ -64,7 +64,7 @@ def test_each_layer_with_nan_is_dated_by_the_output(run):
     watched(model, run, 260, each)
     findings = [finding for finding in deadneuron.diagnose(run).findings if finding.code == "nonfinite"]
     assert [(finding.where, finding.evidence["first_step"]) for finding in findings] == [("the run", 203), ("1", 203)]
-    assert f"{UNITS} of {UNITS} units (100%) have NaN or Inf pre-activations, since step 203" in findings[1].text
+    assert f"{UNITS} of {UNITS} units (100%) had NaN or Inf pre-activations, since step 203" in findings[1].text
     assert deadneuron.read_run(run).ticks["finite"].tolist() == [True] * 203 + [False] * 57
 
 

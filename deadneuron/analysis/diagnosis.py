@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from deadneuron.analysis.divergence import of_run, output_since
+from deadneuron.analysis.divergence import Output, of_run, output_of
 from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
 from deadneuron.analysis.findings import no_steps, of_coverage, of_site
@@ -29,11 +29,11 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
     """
     run = run if isinstance(run, Run) else read_run(run)
     thresholds = run.info.thresholds if profile is None else load_profile(profile).thresholds
-    last_step, output = _last_step(run), output_since(run)
+    last_step, output = _last_step(run), output_of(run)
     rates = RateTable(run)
     episodes: list[Episode] = []
     verdicts: list[Verdict] = []
-    findings: list[Finding] = [] if output is None else [of_run(output)]
+    findings: list[Finding] = [] if output.since is None else [of_run(output.since)]
     if run.timelines and not len(run.ticks) and run.phase == "train":
         findings.append(no_steps())
     for site in run.sites:
@@ -41,9 +41,9 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         if timeline is None:
             verdicts.append(Verdict(site.number, site.name, site.op, "unknown"))
             continue
-        own = find_episodes(timeline, thresholds, partial(rates.at, group=site.group))
+        own = find_episodes(timeline, thresholds, partial(rates.at, groups=site.groups))
         end = timeline.last_step if last_step is None else last_step
-        verdict = judge_site(timeline, own, thresholds, end)
+        verdict = judge_site(timeline, own, thresholds, end, diverged=not output.finite)
         made = [
             *divergence(verdict, timeline, output, run.info.sampling.every),
             *of_site(verdict, [e for e in own if e.last_step is None], first_step(timeline), thresholds, last_step),
@@ -101,10 +101,10 @@ def _last_step(run: Run) -> int | None:
     return max(steps, default=None)
 
 
-def _of_all(run: Run, output: int | None) -> Iterator[Status]:
+def _of_all(run: Run, output: Output) -> Iterator[Status]:
     if not run.timelines:
         yield "unknown"
-    if output is not None:
+    if output.since is not None:
         yield "severe"
 
 

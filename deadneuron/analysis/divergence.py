@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,39 +12,51 @@ from deadneuron.records import Finding, Verdict
 from deadneuron.states import Timeline
 
 
-def output_since(run: Run) -> int | None:
-    """The step since which the model's output or the logged loss is NaN or Inf, to the run's last tick; else None.
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The model's output and the logged loss over a run."""
 
-    Exact to the step: the output is looked at in each. Steps that saw neither (no pass) do not interrupt.
-    """
+    known: bool  # whether either was seen at all
+    since: int | None  # the step since which it is NaN or Inf, to the run's end
+
+    @property
+    def finite(self) -> bool:
+        """Whether the run is known to have ended finite."""
+        return self.known and self.since is None
+
+
+def output_of(run: Run) -> Output:
+    """Exact to the step: the output is looked at in each. Steps that saw neither do not interrupt."""
     known = run.ticks[run.ticks["finite"].notna()]
     finite = known["finite"].to_numpy(dtype=bool)
     if not len(finite) or finite[-1]:
-        return None
-    last_good = np.flatnonzero(finite)
-    return int(known["step"].iloc[last_good[-1] + 1 if len(last_good) else 0])
+        return Output(bool(len(finite)), None)
+    good = np.flatnonzero(finite)
+    return Output(True, int(known["step"].iloc[good[-1] + 1 if len(good) else 0]))
 
 
-def of_site(verdict: Verdict, timeline: Timeline, output: int | None, every: int) -> Iterator[Finding]:
-    """A finding where units had NaN or Inf in the last windows."""
+def of_site(verdict: Verdict, timeline: Timeline, output: Output, every: int) -> Iterator[Finding]:
+    """A finding where units had NaN or Inf in the last windows: a note, if the run ended finite all the same."""
     if not verdict.nonfinite:
         return
     firsts = [w.first_nonfinite[w.first_nonfinite >= 0] for w in timeline.windows]
-    found = [int(steps.min()) for steps in firsts if len(steps)]
-    seen = min(found, default=timeline.last_step)
+    seen = min((int(steps.min()) for steps in firsts if len(steps)), default=timeline.last_step)
     # Pre-activations are looked at in every `every`-th step, the output in each: it may date what was seen later.
-    exact = output is not None and seen - every < output <= seen
-    when = f"since step {output}" if exact else f"first seen in step {seen} (looked at in every {every}th step)"
+    exact = output.since is not None and seen - every < output.since <= seen
+    looked = "" if every == 1 else f" (one step in {every} is looked at)"
+    when = f"since step {output.since}" if exact else f"first seen in step {seen}{looked}"
     many = f"{verdict.nonfinite} of {verdict.units} units ({verdict.nonfinite / (verdict.units or 1):.0%})"
-    text = f"{verdict.name}: {many} have NaN or Inf pre-activations, {when}"
+    text = f"{verdict.name}: {many} had NaN or Inf pre-activations, {when}"
+    if output.finite:
+        text += "; the run ended finite all the same"
     evidence = {
         "nonfinite": verdict.nonfinite,
         "units": verdict.units,
-        "first_step": output if exact else seen,
-        "share": float(np.mean([(w.nonfinite > 0).mean() for w in timeline.windows[-1:]])),
+        "first_step": output.since if exact else seen,
         "window": list(verdict.window) if verdict.window else None,
     }
-    yield Finding("nonfinite", "severe", verdict.name, text, _ADVICE, evidence)
+    advice = "look at the examples of that step" if output.finite else _ADVICE
+    yield Finding("nonfinite", "note" if output.finite else "severe", verdict.name, text, advice, evidence)
 
 
 def of_run(output: int) -> Finding:

@@ -62,7 +62,9 @@ def _stuck(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) 
         f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} are dead{parts}, and at least "
         f"{thresholds.severe:.0%} were through the last {thresholds.stuck_windows} windows{_when(deaths)}"
     )
-    advice = _lower_rate(deaths) if deaths else "look at its initialization, at an earlier training, and at its inputs"
+    advice = "look at its initialization, at an earlier training, and at its inputs"
+    if (verdict.died or 0) / (verdict.units or 1) >= thresholds.warning:
+        advice = _lower_rate(deaths)
     return Finding("stuck", "severe", verdict.name, text, advice, _evidence(verdict, deaths, thresholds))
 
 
@@ -95,6 +97,8 @@ def _born_dead(
         evidence |= {"silent_at_start": start.silent, "expected_at_start": start.expected(start.samples)}
         more = start.exceeds(start.silent, start.samples, thresholds.born_excess)
         excess = more and start.exceeds(len(born), samples, thresholds.born_excess)
+        if not excess and start.always / units >= thresholds.warning:
+            text += f"; {start.always} others were active on every example of it: are the inputs scaled and centred?"
     if excess:
         advice = "more than a symmetric initialization leaves: look at the biases, at loaded weights and at the inputs"
         yield Finding("born-dead-excess", "warning", verdict.name, text, advice, evidence)
@@ -121,17 +125,18 @@ def _silent(verdict: Verdict, thresholds: Thresholds) -> Finding:
 
 def _too_short(verdict: Verdict, thresholds: Thresholds) -> Finding:
     need = f"{thresholds.patience} steps and {thresholds.samples:,} examples"
-    text = f"{verdict.name} was watched for {_steps(verdict)}: too short to call a unit dead or the layer healthy"
+    text = f"{verdict.name} was seen in {_steps(verdict)}: too short to call a unit dead or the layer healthy"
     if verdict.silent:
         text += f" ({_of(verdict.silent, verdict)} silent so far, n = {verdict.silent_samples or 0:,})"
     evidence = {"patience": thresholds.patience, "silent": verdict.silent, **_sampled(verdict)}
-    advice = f"train for at least {need} (patience, samples)"
+    advice = f"it must be seen in at least {need} (patience, samples)"
     return Finding("too-short", "warning", verdict.name, text, advice, evidence)
 
 
 def _steps(verdict: Verdict) -> str:
-    count = verdict.window[1] - verdict.window[0] + 1 if verdict.window else 0
-    return f"{count:,} step" + ("s" if count != 1 else "")
+    count, (first, last) = verdict.steps or 0, verdict.window or (0, -1)
+    of = f" of {last - first + 1:,}" if last - first + 1 != count else ""
+    return f"{count:,}{of} step" + ("s" if of or count != 1 else "")
 
 
 def _lower_rate(deaths: Sequence[Episode]) -> str:

@@ -22,15 +22,22 @@ class RateTable:
         self.steps = ticks["step"].to_numpy()
         self.groups = [ticks[f"lr:{group}"].to_numpy(dtype=float) for group in run.info.groups]
 
-    def at(self, step: int, group: int | None) -> float | None:
-        """The rate of update `step`; of the next one that moved the group where that one did not (skipped, or a step
-        of another optimizer). None where no rate is known."""
-        if group is None or group >= len(self.groups):
+    def at(self, step: int, groups: Sequence[int]) -> float | None:
+        """The rate of update `step`; of the next one that moved one of the groups where that one did not (skipped, or
+        a step of another optimizer). None where no rate is known."""
+        used = self.used(step, groups)
+        return used[1] if used is not None else None
+
+    def used(self, step: int, groups: Sequence[int]) -> tuple[int, float] | None:
+        """(group, rate) of that update."""
+        known = [group for group in groups if group < len(self.groups)]
+        if not known:
             return None
         for index in range(int(np.searchsorted(self.steps, step)), len(self.steps)):
-            rate = self.groups[group][index]
-            if np.isfinite(rate):
-                return float(rate)
+            for group in known:
+                rate = self.groups[group][index]
+                if np.isfinite(rate):
+                    return group, float(rate)
         return None
 
 
@@ -49,10 +56,17 @@ def worst_steps(deaths: Sequence[Episode], most: int = 5) -> list[tuple[int, int
 
 def observed_links(run: Run, episodes: Sequence[Episode]) -> tuple[RateLink, ...]:
     """One description a parameter group: at which rates its units died."""
-    group_of = {site.number: site.group for site in run.sites}
+    groups_of = {site.number: site.groups for site in run.sites}
+    table = RateTable(run)
     links = []
+
+    def group_of(death: Episode) -> int | None:
+        used, own = table.used(death.first_step, groups_of[death.site]), groups_of[death.site]
+        return used[0] if used is not None else own[0] if own else None
+
+    by_group = [(group_of(death), death) for death in deaths_of(episodes)]
     for group, name in enumerate(run.info.groups):
-        deaths = [d for d in deaths_of(episodes) if group_of[d.site] == group and d.rate is not None]
+        deaths = [death for own, death in by_group if own == group and death.rate is not None]
         if not deaths:
             continue
         rates = sorted(d.rate for d in deaths if d.rate is not None)

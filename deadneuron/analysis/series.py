@@ -23,7 +23,8 @@ def recent(timeline: Timeline, steps: int) -> list[Window]:
 
 def rectifies(timeline: Timeline) -> bool:
     """Whether the activation gives 0 for everything at or below 0 (ReLU, ReLU6), so that a spike at zero is closed."""
-    return timeline.site.gate[0] == 0.0
+    outputs = timeline.site.outputs
+    return timeline.site.gate[0] == 0.0 and outputs is not None and not any(outputs[: ZERO_BIN + 1])
 
 
 # ── flat ends ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -32,8 +33,8 @@ def rectifies(timeline: Timeline) -> bool:
 def saturated(windows: Sequence[Window], gate: tuple[float, float]) -> tuple[float, float] | None:
     """Shares of values (below, above) at the flat ends of an activation that has two, or None for others.
 
-    The lower end of ReLU6 is the zero of every rectifier and is no saturation: it counts as 0. Both shares are over
-    the steps with full statistics, where the rows above are counted.
+    The lower end of ReLU6 is the zero of every rectifier and is no saturation: it counts as 0. What lies outside is
+    counted at every step, and is split as the steps with full statistics split it.
     """
     if not np.isfinite(gate).all():
         return None
@@ -42,9 +43,9 @@ def saturated(windows: Sequence[Window], gate: tuple[float, float]) -> tuple[flo
     rows = sum(w.rows for w in windows) * units
     if not sampled or not rows:
         return None
-    above = float(sum(w.above.sum() for w in windows)) / sampled
     outside = 1 - float(sum(w.active.sum() for w in windows)) / rows
-    return (0.0 if gate[0] == 0.0 else max(outside - above, 0.0)), above
+    above = min(float(sum(w.above.sum() for w in windows)) / sampled, outside)
+    return (0.0 if gate[0] == 0.0 else outside - above), above
 
 
 # ── size of the outputs ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,9 @@ from deadneuron.states import Timeline
 
 
 def find_signs(timeline: Timeline, verdict: Verdict, thresholds: Thresholds) -> Iterator[Finding]:
-    """All signs that one site shows."""
+    """All signs that one site shows. The model's own output is no hidden layer: it may be flat, small or rare."""
+    if timeline.site.is_output:
+        return
     yield from _spike(timeline, verdict, thresholds)
     yield from _fading(timeline, verdict, thresholds)
     yield from _saturation(timeline, verdict, thresholds)
@@ -87,7 +89,7 @@ def _saturation(timeline: Timeline, verdict: Verdict, thresholds: Thresholds) ->
         "window": [windows[0].first_step, windows[-1].last_step],
         "samples": sum(w.samples for w in windows),
     }
-    advice = "a smaller initialization, a normalisation in front of it, a lower rate, or a rectifier in its place"
+    advice = "a smaller initialization, a normalisation in front of it, a lower rate, or another activation"
     yield Finding("saturated", "warning", verdict.name, text, advice, evidence)
 
 

@@ -18,6 +18,7 @@ class Start:
     units: int
     samples: int  # independent examples of that step
     silent: int  # units that were silent on them
+    always: int  # units that were active on every row
     correlation: float  # of pre-activations across examples, over the units
     opens_at: float  # the gate's lower end in standard deviations
 
@@ -28,9 +29,12 @@ class Start:
     def exceeds(self, count: int, examples: int, slack: float) -> bool:
         """Whether `count` silent units are more than expected, by two standard errors and the slack (a share).
 
-        The units share their inputs, so that their number varies more than a binomial one: hence the slack.
+        Two things may explain them. The formula; or, whatever the inputs are, the units that are always active: weights
+        of the opposite sign make the one of the other, so that a symmetric initialization gives as many of each (raw
+        features of very different sizes make many of both). The units share their inputs, so that their number varies
+        more than a binomial one: hence the slack.
         """
-        share = self.expected(examples) / self.units
+        share = max(self.expected(examples), self.always) / self.units
         return count / self.units > share + 2 * math.sqrt(share * (1 - share) / self.units) + slack
 
 
@@ -49,5 +53,5 @@ def first_step(timeline: Timeline) -> Start | None:
     if correlation is None:
         return None
     deviation = math.sqrt(float(window.square[np.isfinite(window.square)].mean()))
-    silent = int((window.active == 0).sum())
-    return Start(timeline.site.units, window.samples, silent, correlation, low / deviation)
+    silent, always = int((window.active == 0).sum()), int((window.active == window.rows).sum())
+    return Start(timeline.site.units, window.samples, silent, always, correlation, low / deviation)

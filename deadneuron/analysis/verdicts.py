@@ -12,8 +12,13 @@ from deadneuron.records import Episode, History, Status, Thresholds, Verdict
 from deadneuron.states import DEAD, RARE, SILENT, Moment, Timeline, bound, walk
 
 
-def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thresholds, run_end: int) -> Verdict:
-    """The verdict on one site that was seen. `run_end` is the run's last step."""
+def judge_site(
+    timeline: Timeline, episodes: Sequence[Episode], thresholds: Thresholds, run_end: int, *, diverged: bool = True
+) -> Verdict:
+    """The verdict on one site that was seen.
+
+    `run_end` is the run's last step; `diverged` tells that the run did not end finite, as far as is known.
+    """
     moments = list(walk(timeline, thresholds))
     last = moments[-1]
     dead = last.states == DEAD
@@ -23,6 +28,7 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
     middle = deaths[(len(deaths) - 1) // 2] if deaths else None
     silent = last.states == SILENT
     nonfinite = _nonfinite(timeline, thresholds)
+    bad = nonfinite > 0 and diverged
     stuck = _is_stuck(timeline, moments, thresholds)
     windows = recent(timeline, thresholds.patience)
     samples = int(last.silent_samples[dead].min()) if count else _recent_samples(timeline, thresholds.patience)
@@ -31,7 +37,7 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
         site=timeline.site.number,
         name=timeline.site.name,
         op=timeline.site.op,
-        status=_status(timeline, len(deaths), int(silent.sum()), nonfinite, stuck, thresholds, run_end),
+        status=_status(timeline, len(deaths), int(silent.sum()), stuck or bad, thresholds, run_end),
         units=timeline.site.units,
         dead=count,
         born_dead=born,
@@ -48,6 +54,7 @@ def judge_site(timeline: Timeline, episodes: Sequence[Episode], thresholds: Thre
         saturated=None if flat is None else sum(flat),
         nonfinite=nonfinite,
         stuck=stuck,
+        steps=sum(window.steps for window in timeline.windows),
         enough=not too_little(timeline, thresholds),
         since=middle.first_step if middle else None,
         rate=middle.rate if middle else None,
@@ -90,12 +97,11 @@ def _status(
     timeline: Timeline,
     died: int,
     silent: int,
-    nonfinite: int,
-    stuck: bool,
+    severe: bool,
     thresholds: Thresholds,
     run_end: int,
 ) -> Status:
-    if stuck or nonfinite:
+    if severe:
         return "severe"
     if died / timeline.site.units >= thresholds.warning:
         return "warning"
@@ -127,9 +133,9 @@ def _closed_above(timeline: Timeline, last: Moment, thresholds: Thresholds) -> i
 
 
 def _nonfinite(timeline: Timeline, thresholds: Thresholds) -> int:
-    """Units with NaN or Inf among the rows sampled in the last patience."""
-    recent = [w for w in timeline.windows if w.last_step > timeline.last_step - thresholds.patience]
-    return int((np.sum([w.nonfinite for w in recent], axis=0) > 0).sum())
+    """Units with NaN or +Inf among the rows sampled in the last patience."""
+    found = [w.first_nonfinite >= 0 for w in recent(timeline, thresholds.patience)]
+    return int(np.any(found, axis=0).sum())
 
 
 def _recent_samples(timeline: Timeline, patience: int) -> int:

@@ -94,18 +94,29 @@ class Clock:
         return self.current.step if self.current else -1
 
     def adopt(self, optimizer: Any) -> None:
-        """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one."""
+        """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one.
+
+        It takes the place of an earlier one of its kind that held the same parameters, and its groups theirs.
+        """
+        self.stepped.clear()  # its first step is a step of its own
+        for index, before in enumerate(self.optimizers):
+            if type(before) is type(optimizer) and _members(before) == _members(optimizer):
+                for handle in self._handles[2 * index : 2 * index + 2]:
+                    handle.remove()
+                self.optimizers[index] = optimizer
+                self._hook(index)
+                return
         self.optimizers.append(optimizer)
         self.calls.append(0)
         self.last.append(self.step)
-        self.stepped.clear()  # its first step is a step of its own
         self._hook(len(self.optimizers) - 1)
 
     def _hook(self, index: int) -> None:
         optimizer = self.optimizers[index]
         before = optimizer.register_step_pre_hook(_StepHook(self, self._before, index))
-        self._handles += [before, optimizer.register_step_post_hook(_StepHook(self, self._after, index))]
-        self._ids.append(before.id)
+        after = optimizer.register_step_post_hook(_StepHook(self, self._after, index))
+        self._handles[2 * index : 2 * index + 2] = [before, after]
+        self._ids[index : index + 1] = [before.id]
 
     def detach(self) -> None:
         for handle in self._handles:
@@ -247,7 +258,8 @@ def steppable(optimizer: Any) -> Any:
     """The torch optimizer inside what was given (Accelerate wraps it); `UsageError` if there is none."""
     inner = optimizer
     for _ in range(4):
-        if hasattr(inner, "register_step_pre_hook") and hasattr(inner, "param_groups"):
+        # Wrappers such as Lookahead are optimizers by class only: they never ran Optimizer.__init__, and have no hooks.
+        if hasattr(inner, "_optimizer_step_pre_hooks") and hasattr(inner, "param_groups"):
             return inner
         inner = getattr(inner, "optimizer", None)
     todo = "give a torch.optim.Optimizer, a list of them, or None and call monitor.step(lr=…)"
@@ -273,14 +285,18 @@ def group_names(optimizers: Sequence[Any], groups: Groups) -> tuple[str, ...]:
     return tuple(names)
 
 
-def groups_by_parameter(optimizers: Sequence[Any], groups: Groups) -> dict[int, int]:
-    """Place of the group that holds each parameter, by the parameter's id."""
-    places: dict[int, int] = {}
+def groups_by_parameter(optimizers: Sequence[Any], groups: Groups) -> dict[int, tuple[int, ...]]:
+    """Places of the groups that hold each parameter, by the parameter's id. Several where optimizers share it."""
+    places: dict[int, tuple[int, ...]] = {}
     for place, (index, group) in enumerate(groups):
         own = optimizers[index].param_groups
         for member in own[group]["params"] if group < len(own) else ():
-            places.setdefault(id(member), place)
+            places[id(member)] = (*places.get(id(member), ()), place)
     return places
+
+
+def _members(optimizer: Any) -> list[list[int]]:
+    return [[id(member) for member in group["params"]] for group in optimizer.param_groups]
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

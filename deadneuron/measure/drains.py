@@ -27,7 +27,7 @@ def unpack(
         if rows == 0:
             continue
         span = slice(start, start + units)
-        active, first, last, above, nonfinite, since = ints[:, span]
+        active, first, last, above, nonfinite, since, _ = ints[:, span]
         total, square, magnitude, peak = floats[:, span]
         finite = np.where(sampled_rows > nonfinite, sampled_rows - nonfinite, np.nan)
         windows.append(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deadneuron.records import BINS, Phase
 
-_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite")
+_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined")
 _FLOATS = ("sum", "square", "magnitude", "peak")
 _TOTALS = 4  # rows, samples, sampled rows, steps
 
@@ -25,6 +25,7 @@ class Slot:
     open: Tensor  # [units] rows inside the gate since the last seal
     above: Tensor
     nonfinite: Tensor
+    undefined: Tensor  # NaN or +Inf
     sum: Tensor
     square: Tensor
     magnitude: Tensor
@@ -73,7 +74,11 @@ class Pool:
         slot = Slot(site, self.units, units, len(self.slots))
         self.slots.append(slot)
         self.units += units
-        self._allocate()
+        if self.units > self._room[0] or len(self.slots) > self._room[1]:
+            self._allocate()
+        else:
+            self._look()
+            self._bind(slot)
         return slot
 
     def seal(self, step: int, full: bool) -> None:
@@ -83,8 +88,8 @@ class Pool:
         last.masked_fill_(hit, step + 1)
         first.masked_fill_(hit & (first == 0), step + 1)
         if full:
-            nonfinite, since = self.ints[4], self.ints[5]
-            since.masked_fill_((nonfinite > 0) & (since == 0), step + 1)
+            since, undefined = self.ints[5], self.ints[6]
+            since.masked_fill_((undefined > 0) & (since == 0), step + 1)
         self.ints[0].add_(self.open.to(torch.int64))
         self.open.zero_()
         self.totals[:, 3].add_(self.totals[:, 0] != self._sealed)
@@ -94,7 +99,8 @@ class Pool:
         """A copy of everything sealed, as one tensor on the device."""
         floats = self.floats.double() if self.float != torch.float64 and self.device.type != "mps" else self.floats
         wide = floats if floats.dtype == torch.float64 else floats.cpu().double()  # MPS: one sync a window
-        parts = (self.ints.view(-1), self.totals.view(-1), self.histograms.view(-1), wide.view(torch.int64).view(-1))
+        flat = wide.reshape(-1).view(torch.int64)
+        parts = (self.ints.reshape(-1), self.totals.reshape(-1), self.histograms.reshape(-1), flat)
         data = torch.cat([part.to(wide.device) for part in parts])
         ready = None
         if data.device.type != "cpu":
@@ -108,33 +114,40 @@ class Pool:
         self.floats[3].fill_(-torch.inf)
 
     def _allocate(self) -> None:
+        """Twice the room that is needed, so that a model of thousands of sites moves its counts a dozen times."""
         old = dict(vars(self))
+        units, count = self._room = (2 * self.units, 2 * len(self.slots))
         # A first pass under inference_mode would make inference tensors, which cannot be written to in training.
         with torch.inference_mode(False), torch.no_grad():
             zeros = partial(torch.zeros, dtype=torch.int64, device=self.device)
-            self.ints = zeros((len(_INTS), self.units))
-            self.totals = zeros((len(self.slots), _TOTALS))
-            self._sealed = zeros(len(self.slots))  # rows at the last seal
-            self.histograms = zeros((len(self.slots), 2, BINS + 1))
-            self.floats = torch.zeros(len(_FLOATS), self.units, dtype=self.float, device=self.device)
-            self.floats[3].fill_(-torch.inf)
-            self.open = torch.zeros(self.units, dtype=self.float, device=self.device)
-            if "ints" in old:
-                units, count = old["ints"].shape[1], len(old["totals"])
-                self.ints[:, :units] = old["ints"]
-                self.floats[:, :units] = old["floats"]
-                self.open[:units] = old["open"]
-                self.totals[:count] = old["totals"]
-                self._sealed[:count] = old["_sealed"]
-                self.histograms[:count] = old["histograms"]
+            self._all = {
+                "ints": zeros((len(_INTS), units)),
+                "totals": zeros((count, _TOTALS)),
+                "_sealed": zeros(count),  # rows at the last seal
+                "histograms": zeros((count, 2, BINS + 1)),
+                "floats": torch.zeros(len(_FLOATS), units, dtype=self.float, device=self.device),
+                "open": torch.zeros(units, dtype=self.float, device=self.device),
+            }
+            self._all["floats"][3].fill_(-torch.inf)
+            self._look()
+            for name in self._all if "ints" in old else ():
+                before = old[name]
+                getattr(self, name)[tuple(slice(size) for size in before.shape)] = before
             for slot in self.slots:
                 self._bind(slot)
+
+    def _look(self) -> None:
+        """The part of the room that is in use."""
+        whole, units, count = self._all, self.units, len(self.slots)
+        self.ints, self.floats, self.open = whole["ints"][:, :units], whole["floats"][:, :units], whole["open"][:units]
+        self.totals, self.histograms = whole["totals"][:count], whole["histograms"][:count]
+        self._sealed = whole["_sealed"][:count]
 
     def _bind(self, slot: Slot) -> None:
         span = slice(slot.start, slot.start + slot.units)
         slot.open = self.open[span]
         for row, name in enumerate(_INTS):
-            if name in ("above", "nonfinite"):
+            if name in ("above", "nonfinite", "undefined"):
                 setattr(slot, name, self.ints[row, span])
         for row, name in enumerate(_FLOATS):
             setattr(slot, name, self.floats[row, span])

@@ -45,6 +45,7 @@ class Probe:
         self.sites: list[LiveSite] = []
         self.pools: dict[tuple[torch.device, Phase], Pool] = {}
         self.scratch = counters.Scratch()
+        self.last: tuple[Tensor, LiveSite] | None = None  # what an activation gave last, when statistics were due
         self._outputs: Tensor | None = None  # NaN or Inf once a model's output was, since it was last taken
         self.names = {module: name for name, module in model.named_modules()}
         self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
@@ -64,7 +65,7 @@ class Probe:
         self.names.clear()
         self.taps.clear()
         self.pools.clear()
-        self._outputs = None
+        self._outputs, self.last = None, None
         self.scratch.clear()
         for site in self.sites:
             site.feeder, site.low = None, None
@@ -119,7 +120,7 @@ class Probe:
         Of each output the first example tells: weights that turned NaN reach every example.
         """
         outputs, self._outputs = self._outputs, None
-        return None if outputs is None else torch.isfinite(outputs)
+        return None if outputs is None else outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
 
     def _on_leave(self, output: Any) -> None:
         if self.phase() != "train":
@@ -128,6 +129,8 @@ class Probe:
             values = first_floats(output)
             if values is None:
                 return
+            if self.last is not None and (values is self.last[0] or values._base is self.last[0]):
+                self.last[1].is_output = True
             values = values.detach()
             total = (values[0] if values.dim() else values).sum(dtype=torch.float32)
             if self._outputs is None:
@@ -136,8 +139,11 @@ class Probe:
             self._outputs.add_(total.to(self._outputs.device, non_blocking=True))
         except Exception as error:
             self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
+        finally:
+            self.last = None
 
     def _on_enter(self) -> None:
+        self.last = None
         self.passes += 1
         self.counted += self.phase() is not None
         if self.model.training and _in_backward() == -1:

@@ -62,11 +62,11 @@ def write_down(
     model: nn.Module,
     optimizers: Sequence[Any],
     groups: Groups,
-    only_group: int | None,
+    only_group: tuple[int, ...],
 ) -> tuple[Site, ...]:
     """The records of all sites seen so far. A site that has a name keeps it: people may have read it.
 
-    `only_group` is the group of every site where there is no optimizer to ask.
+    `only_group` holds the group of every site where there is no optimizer to ask; it is empty if that is not known.
     """
     parameters = {id(p): plain_name(n) for n, p in model.named_parameters()}
     places = groups_by_parameter(optimizers, groups)
@@ -85,8 +85,9 @@ def write_down(
             axis_from=site.axis_from,
             gate=site.gate,
             outputs=site.outputs,
+            is_output=site.is_output,
             feeder=_feeder(site, parameters, before.get(site.number)),
-            group=places.get(id(site.feeder)) if optimizers else only_group,
+            groups=places.get(id(site.feeder), ()) if optimizers else only_group,
         )
         for site, name in zip(live, names, strict=True)
     )

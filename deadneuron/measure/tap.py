@@ -82,6 +82,7 @@ class Tap(InertWhenCopied):
         if above is not None:
             slot.above.add_(above.to(torch.int64))
         slot.nonfinite.add_(counters.count_nonfinite(x, dims, self.probe.scratch).to(torch.int64))
+        slot.undefined.add_(counters.count_undefined(x, dims, self.probe.scratch).to(torch.int64))
         total, square, peak = counters.sums(x, dims, self.probe.scratch)
         slot.sum.add_(total)
         slot.square.add_(square)
@@ -91,6 +92,7 @@ class Tap(InertWhenCopied):
     def take_output(self, output: Tensor) -> None:
         assert self.pending is not None
         site, phase = self.pending
+        self.probe.last = (output, site)
         output, axis = _with_axis(output.detach(), site)
         slot = site.slot(self.probe.pool(output.device, phase))
         dims = tuple(i for i in range(output.dim()) if i != axis)

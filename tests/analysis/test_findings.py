@@ -30,7 +30,7 @@ def run_of(kind):
     if kind == "born-dead":
         return make_run([SITE], windows(spell(3, 0)), ticks)
     if kind == "nonfinite":
-        return make_run([SITE], windows({}, nonfinite=ints([1] * 20)), ticks)
+        return make_run([SITE], windows({}, nonfinite=ints([1] * 20), first_nonfinite=ints([100] * 20)), ticks)
     if kind == "too-short":
         return make_run([SITE], windows({0: [(0, 59)]}, steps=60), ticks[:60])
     if kind == "lost":

@@ -100,7 +100,7 @@ def test_the_rate_is_that_of_the_next_update_that_moved_the_group(ticks, step, g
         if tick.step >= step and not tick.skipped and not math.isnan(tick.rates[group]):
             expected = tick.rates[group]
             break
-    assert RateTable(make_run(ticks=ticks, groups=("a", "b"))).at(step, group) == expected
+    assert RateTable(make_run(ticks=ticks, groups=("a", "b"))).at(step, (group,)) == expected
 
 
 def death(step: int, rate: float | None = 0.1, site: int = 0) -> Episode:

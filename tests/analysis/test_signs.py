@@ -265,3 +265,18 @@ def test_one_silent_unit_of_many_leaves_a_layer_healthy():
     fired = lives(UNITS, STEPS, {0: [(230, STEPS - 1)], 1: [(230, STEPS - 1)]})
     diagnosis = judged(make_windows(SITE, fired, ends_every(50, STEPS)), SITE)
     assert (diagnosis.status, diagnosis.verdicts[0].silent) == ("healthy", 2)
+
+
+def test_a_threshold_whose_floor_is_not_zero_has_no_spike_at_zero():
+    outputs = tuple(edge if edge > 0 else -1.0 for edge in HISTOGRAM_EDGES.tolist())
+    site = make_site(0, UNITS, op="Threshold", outputs=outputs)
+    windows = windows_of(site, lives(UNITS, STEPS, HELD), lambda i, w: {"histogram": histogram(0.9)})
+    assert "spike-at-zero" not in codes(judged(windows, site))
+
+
+def test_shares_at_flat_ends_never_exceed_what_lies_outside():
+    """Steps with full statistics may be unlike the others: here all that they saw lay above."""
+    finding = only(judged(flat(TANH, 0.45, 1.0), TANH), "saturated")
+    assert finding.evidence["saturated"] == pytest.approx(0.55, abs=0.01)
+    assert finding.evidence["above"] == pytest.approx(0.55, abs=0.01)
+    assert finding.evidence["below"] == pytest.approx(0.0, abs=0.01)

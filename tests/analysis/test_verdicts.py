@@ -178,10 +178,10 @@ def test_rows_above_while_a_unit_still_fired_do_not_make_it_closed_above():
 
 def test_nan_at_the_end_is_severe_and_nan_long_ago_is_not():
     def late(windows):
-        return [*windows[:-1], replace(windows[-1], nonfinite=ints([0, 3] + [0] * 18))]
+        return [*windows[:-1], replace(windows[-1], first_nonfinite=ints([-1, 260] + [-1] * 18))]
 
     def early(windows):
-        return [replace(windows[0], nonfinite=ints([0, 3] + [0] * 18)), *windows[1:]]
+        return [replace(windows[0], first_nonfinite=ints([-1, 7] + [-1] * 18)), *windows[1:]]
 
     diagnosis = judged({}, change=late)
     assert diagnosis.verdicts[0].nonfinite == 1

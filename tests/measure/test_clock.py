@@ -129,7 +129,7 @@ def test_an_alternating_pair_counts_one_step_a_round(run):
     assert rates(stored) == [(0.5, 0.25)] * 110
     assert stored.info.groups == ("SGD[0]", "SGD[1]")
     assert [(w.first_step, w.last_step) for w in stored.windows] == [(0, 0), (1, 49), (50, 99), (100, 109)] * 2
-    assert [w.samples for w in stored.windows] == [2 * BATCH, 98 * BATCH, 100 * BATCH, 20 * BATCH] * 2
+    assert [w.samples for w in stored.windows] == [BATCH, 99 * BATCH, 100 * BATCH, 20 * BATCH] * 2
 
 
 def test_two_optimizers_side_by_side_make_one_tick_a_step(run):

@@ -166,3 +166,88 @@ def test_a_monitor_that_is_dropped_unclosed_goes_with_its_model(run):
     thread.join(5)
     assert not thread.is_alive()
     step_once(other := mlp(), sgd(other), batch())  # the hook on all optimizers is harmless, and gone after one look
+
+
+def test_a_death_takes_the_rate_of_whichever_optimizer_stepped(run):
+    model = nn.Sequential(thresholds_linear([-9.0] * UNITS), nn.ReLU(), nn.Linear(UNITS, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with deadneuron.watch(model, optimizer, run):
+        for step in range(300):
+            if step == 50:
+                optimizer = torch.optim.AdamW(model.parameters(), lr=1e-9)
+            optimizer.param_groups[0]["lr"] = 7e-9 if step == 120 else 1e-9
+            step_once(model, optimizer, batch())
+            if step in (20, 120):
+                with torch.no_grad():
+                    model[0].bias[0 if step == 20 else 1] = -NEVER
+    diagnosis = deadneuron.diagnose(run)
+    assert [(death.unit, death.first_step, death.rate) for death in diagnosis.episodes] == [
+        (0, 20, 1e-9),
+        (1, 120, 7e-9),
+    ]
+    assert [(link.group, link.low) for link in diagnosis.links] == [(0, 1e-9), (1, 7e-9)]
+
+
+def test_optimizers_that_follow_each_other_share_one_place_and_are_let_go(run):
+    model = mlp()
+    kept = []
+    with deadneuron.watch(model, sgd(model), run) as monitor:
+        for _ in range(11):
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+            kept.append(weakref.ref(optimizer))
+            for _ in range(3):
+                step_once(model, optimizer, batch())
+        assert len(monitor._clock.optimizers) == 2
+        gc.collect()
+        assert [reference() is not None for reference in kept] == [False] * 10 + [True]
+    stored = read_folder(run)
+    assert stored.info.groups == ("SGD[0]", "Adam[0]")
+    assert [tick.rates[-1] for tick in stored.ticks] == [1e-3] * 33
+
+
+def test_a_wrapper_that_is_an_optimizer_by_name_only_is_looked_into(run):
+    class Lookahead(torch.optim.Optimizer):
+        def __init__(self, inner):
+            self.optimizer, self.param_groups = inner, inner.param_groups
+
+        def zero_grad(self, set_to_none=True):
+            self.optimizer.zero_grad(set_to_none)
+
+        def step(self, closure=None):
+            return self.optimizer.step(closure)
+
+    model = mlp()
+    wrapper = Lookahead(sgd(model))
+    with deadneuron.watch(model, wrapper, run):
+        for _ in range(5):
+            step_once(model, wrapper, batch())
+    assert len(read_folder(run).ticks) == 5
+
+
+def test_the_first_step_is_apart_though_an_optimizer_of_the_list_begins_later(run):
+    model = mlp()
+    early, late = torch.optim.SGD(model[:2].parameters(), lr=0.01), torch.optim.SGD(model[2:].parameters(), lr=0.01)
+    with deadneuron.watch(model, [early, late], run):
+        for step in range(130):
+            step_once(model, early, batch())
+            if step >= 20:
+                late.step()
+    assert [(w.first_step, w.last_step) for w in read_folder(run).windows][:2] == [(0, 0), (1, 49)]
+    assert deadneuron.diagnose(run).verdicts[0].correlation is not None
+
+
+def test_the_counts_of_a_thousand_sites_move_a_dozen_times(run, monkeypatch):
+    from deadneuron.measure.pool import Pool
+
+    moves = []
+    allocate = Pool._allocate
+    monkeypatch.setattr(Pool, "_allocate", lambda self: (moves.append(1), allocate(self))[1])
+    model = nn.Sequential(*(layer for _ in range(1009) for layer in (nn.Linear(2, 2), nn.ReLU())))
+    with deadneuron.watch(model, None, run, every=1) as monitor:
+        model(torch.ones(3, 2))
+        monitor.step(lr=0.1)
+    windows = read_folder(run).windows
+    assert len(windows) == 1009
+    assert {window.rows for window in windows} == {3}
+    assert all(window.histogram.sum() == 6 for window in windows)
+    assert len(moves) <= 13

@@ -82,7 +82,7 @@ def test_nothing_counted_or_nothing_known_is_no_histogram():
     site = make_site(outputs=edge_outputs(nn.ReLU()))
     assert output_buckets(site, window_of(site, [])) is None
     assert share_at_zero(window_of(site, [])) is None
-    assert output_buckets(make_site(op="PReLU"), window_of(site, [1.0])) is None
+    assert output_buckets(make_site(op="PReLU", outputs=None), window_of(site, [1.0])) is None
 
 
 def test_the_share_at_zero_holds_zero_itself():
