@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-sinks proof labs docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-sinks bench-import proof labs docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -36,6 +36,9 @@ bench: $(VENV)/.dev ## What watching costs, beside an unwatched loop (about 10 m
 
 bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
 	$(BIN)/python benchmarks/sinks.py --write
+
+bench-import: $(VENV)/.dev ## What `import deadneuron` costs
+	$(BIN)/python benchmarks/importing.py --write
 
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
 	$(BIN)/python benchmarks/proof.py

@@ -94,12 +94,6 @@ def count_nonfinite(x: Tensor, dims: tuple[int, ...], scratch: Scratch) -> Tenso
     return _count(torch.ne(difference, 0, out=difference), dims)
 
 
-def count_undefined(x: Tensor, dims: tuple[int, ...], scratch: Scratch) -> Tensor:
-    """Rows that are NaN or +Inf for each unit. -Inf is what masks are made of: a row far below the gate."""
-    defined = _count(torch.lt(x, math.inf, out=scratch.like(x)), dims)
-    return math.prod(x.shape[d] for d in dims) - defined
-
-
 def _count(flags: Tensor, dims: tuple[int, ...]) -> Tensor:
     if not dims:  # one example without a batch axis: the flags are the counts, and lie in the scratch buffer
         return flags.to(torch.float64, copy=True)

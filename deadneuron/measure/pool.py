@@ -25,7 +25,7 @@ class Slot:
     open: Tensor  # [units] rows inside the gate since the last seal
     above: Tensor
     nonfinite: Tensor
-    undefined: Tensor  # NaN or +Inf
+    undefined: Tensor  # calls in which a row was NaN or +Inf
     sum: Tensor
     square: Tensor
     magnitude: Tensor

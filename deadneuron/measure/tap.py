@@ -82,8 +82,8 @@ class Tap(InertWhenCopied):
         if above is not None:
             slot.above.add_(above.to(torch.int64))
         slot.nonfinite.add_(counters.count_nonfinite(x, dims, self.probe.scratch).to(torch.int64))
-        slot.undefined.add_(counters.count_undefined(x, dims, self.probe.scratch).to(torch.int64))
         total, square, peak = counters.sums(x, dims, self.probe.scratch)
+        slot.undefined.add_(~(peak < torch.inf))
         slot.sum.add_(total)
         slot.square.add_(square)
         torch.maximum(slot.peak, peak.to(slot.peak.dtype), out=slot.peak)
