@@ -106,6 +106,7 @@ def test_the_size_of_the_data_set_bounds_every_n(run):
     diagnosis = deadneuron.diagnose(run)
     assert (diagnosis.verdicts[0].dead, diagnosis.verdicts[0].samples, diagnosis.dataset_size) == (UNITS, 37, 37)
     assert "repeats counted" not in render_text(diagnosis)
+    assert {f.evidence["samples"] for f in diagnosis.findings} == {37}
     assert deadneuron.read_run(run).units["silent_samples"].max() == 37
 
 

@@ -152,6 +152,6 @@ def spike(timeline: Timeline) -> Spike | None:
     noise = np.sqrt(2 * mean * (1 - mean) / (np.pi * totals[:, None])).sum(axis=1) / 2
     shift = float((np.abs(shares - mean).sum(axis=1) / 2 - noise).clip(min=0).max())
     held = int((np.sum([w.active for w in late], axis=0) == 0).sum())
-    samples = sum(w.samples for w in late)
+    samples = min(sum(w.samples for w in late), timeline.most)
     zeros = shares[:, 0]
     return Spike(float(zeros.min()), float(zeros.max()), shift, held, late[0].first_step, late[-1].last_step, samples)

@@ -87,7 +87,7 @@ def _saturation(timeline: Timeline, verdict: Verdict, thresholds: Thresholds) ->
         "below": below,
         "above": above,
         "window": [windows[0].first_step, windows[-1].last_step],
-        "samples": sum(w.samples for w in windows),
+        "samples": min(sum(w.samples for w in windows), timeline.most),
     }
     advice = "a smaller initialization, a normalisation in front of it, a lower rate, or another activation"
     yield Finding("saturated", "warning", verdict.name, text, advice, evidence)

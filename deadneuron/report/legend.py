@@ -18,8 +18,8 @@ def explain(diagnosis: Diagnosis, headers: Sequence[str]) -> Iterator[tuple[str,
     if any(verdict.since is not None for verdict in diagnosis.verdicts):
         yield "since", "step of the median death, and the learning rate that this step's update used"
     if "silent" in headers and any(verdict.silent for verdict in diagnosis.verdicts):
-        yield "silent", "not one row in the last window, and not (yet) dead"
+        yield "silent", "not one row in the last full window, and not (yet) dead"
     if "rare" in headers and any(verdict.rare for verdict in diagnosis.verdicts):
-        yield "rare", f"active on less than {t.rare:.2g} of the last window's rows, and not dead"
+        yield "rare", f"active on less than {t.rare:.2g} of the last full window's rows, and not dead"
     if "dormant" in headers and any(verdict.dormant for verdict in diagnosis.verdicts):
         yield "dormant", f"mean |output| at most {t.dormant:.2g} of the layer's (Sokar); dead units are among them"
