@@ -87,11 +87,12 @@ def test_one_bad_batch_that_the_loop_skips_is_a_note(run):
 def test_a_sigmoid_that_is_the_models_output_is_no_hidden_layer(run):
     x, y = digits()
     keep = y < 2
-    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid(), nn.Flatten(0))
-    make = lambda parameters: torch.optim.Adam(parameters, lr=0.01)  # noqa: E731
-    model = nn.Sequential(*model[:4])
-    loss = lambda p, t: nn.functional.binary_cross_entropy(p.squeeze(-1), t.float())  # noqa: E731
-    fit(model, x[keep], y[keep], run, steps=400, make=make, loss=loss)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
+
+    def loss(probability, target):
+        return nn.functional.binary_cross_entropy(probability.squeeze(-1), target.float())
+
+    fit(model, x[keep], y[keep], run, steps=400, make=lambda p: torch.optim.Adam(p, lr=0.01), loss=loss)
     assert codes(run).isdisjoint({"saturated", "fading", "rare"})
     sites = deadneuron.read_run(run).sites
     assert [site.is_output for site in sites] == [False, True]
