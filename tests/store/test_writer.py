@@ -62,6 +62,15 @@ def test_the_thread_flushes_by_itself(make_writer):
         time.sleep(0.01)
 
 
+def test_many_waiting_records_wake_the_thread_before_its_time(make_writer):
+    made = make_writer(seconds=3600.0)
+    add_ticks(made, 0, 1200)
+    deadline = time.monotonic() + 20
+    while not steps(made.path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(steps(made.path)) >= 1000
+
+
 def test_closing_writes_the_rest_leaves_one_part_a_kind_and_stops_the_thread(make_writer):
     made = make_writer()
     for i in range(5):
