@@ -195,6 +195,8 @@ class Clock:
         self.current.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
 
     def _read_rates(self, index: int) -> None:
+        if index >= len(self.optimizers):  # on_finding closed the monitor in the middle of this step
+            return
         optimizer, tick = self.optimizers[index], self.current
         assert tick is not None
         self._add_new_groups(index)

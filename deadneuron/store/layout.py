@@ -2,10 +2,10 @@
 
     runs/lr0.1/
       run.json                             RunInfo with its sites; replaced whole
-      rank0-<pid>/windows-000001-000001.parquet   one row a (window, site); arrays over units are lists
-      rank0-<pid>/ticks-000001-000016.parquet     parts 1 to 16, merged into one
-      rank0-<pid>/gaps-…
-      rank0-<pid>/windows-open.parquet     the window that is still open, replaced every few seconds
+      rank0-<pid>-<word>/windows-000001-000001.parquet   one row a (window, site); arrays over units are lists
+      rank0-<pid>-<word>/ticks-000001-000016.parquet     parts 1 to 16, merged into one
+      rank0-<pid>-<word>/gaps-…
+      rank0-<pid>-<word>/windows-open.parquet     the window that is still open, replaced every few seconds
 
 Formats: 1, the first.
 """

@@ -79,6 +79,16 @@ def test_the_run_folder_document_names_every_column():
             assert f"`{column.name}`" in text, column.name
 
 
+def test_the_run_folder_document_names_every_field_of_run_json():
+    from dataclasses import fields
+
+    from deadneuron.records import RunInfo, Site
+
+    text = (ROOT / "docs/run-folder.md").read_text()
+    for field in (*fields(RunInfo), *fields(Site)):
+        assert f"`{field.name}`" in text, field.name
+
+
 def test_the_readme_explains_every_error_code_finding_and_argument():
     import inspect
 

@@ -251,3 +251,18 @@ def test_the_counts_of_a_thousand_sites_move_a_dozen_times(run, monkeypatch):
     assert {window.rows for window in windows} == {3}
     assert all(window.histogram.sum() == 6 for window in windows)
     assert len(moves) <= 13
+
+
+def test_a_monitor_that_is_closed_by_its_own_finding_says_nothing_and_lets_the_training_go_on(run):
+    model = nn.Sequential(thresholds_linear([-9.0] * UNITS), nn.ReLU(), nn.Linear(UNITS, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with deadneuron.watch(model, optimizer, run, on_finding=lambda finding: monitor.close()) as monitor:
+        monitor._looked = (-1e9, 0.0)  # its share of the time is no matter here
+        for step in range(400):
+            if step == 20:
+                with torch.no_grad():
+                    model[0].bias.fill_(-NEVER)
+            step_once(model, optimizer, batch())
+            monitor._looked = (-1e9, 0.0)
+    assert monitor.gaps == ()
+    assert 100 < len(read_folder(run).ticks) < 400
