@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from architectures import ARCHITECTURES, loss_of
 from oracle import Oracle, counts
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -179,3 +180,20 @@ def test_counts_are_those_of_the_plain_counter(axis, gate):
     with Oracle(nn.Module()) as oracle:
         torch.relu(x)
     assert counts(oracle.calls[0], axis, gate) == active_by_hand(x, axis, gate)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_computes_the_same_activations_in_training_and_evaluation(name):
+    pytest.importorskip("transformers")
+    model, inputs = ARCHITECTURES[name]()
+    with Oracle(model.train()) as trained:
+        loss = loss_of(model(**inputs))
+        forward = len(trained.calls)
+        loss.backward()
+    with Oracle(model.eval()) as evaluated, torch.no_grad():
+        model(**inputs)
+    seen = [[(call.op, call.module, call.line) for call in oracle.calls] for oracle in (trained, evaluated)]
+    assert len(seen[0]) == forward
+    assert seen[0] == seen[1]
+    assert seen[0] or name == "esm"  # its gelu is written with torch.erf
+    assert all("transformers" in call.line or call.kind in dir(nn) for call in trained.calls)
