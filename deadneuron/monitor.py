@@ -22,14 +22,14 @@ from typing import Any, Literal, Self
 from torch import Tensor, nn
 
 from deadneuron.errors import UsageError
+from deadneuron.measure.activations import Choice, Found, check_pattern, find_activations
 from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
 from deadneuron.measure.drains import unpack
-from deadneuron.measure.gates import gate_of
+from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Probe
 from deadneuron.measure.roster import describe_run, now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
-from deadneuron.measure.sites import axes_by_name, find_activations
 from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
@@ -50,8 +50,10 @@ def watch(
     every: int | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
+    activations: Mapping[str, tuple[float, float] | None] | None = None,
     unit_axis: Mapping[str, int] | None = None,
     batch_axis: int = 0,
+    mask: MaskSource | None = None,
     phases: Phase | Sequence[Phase] = ("train",),
     dataset_size: int | None = None,
     sinks: Sequence[Sink] = (),
@@ -72,8 +74,13 @@ def watch(
         every: steps between full statistics (overrides the profile). Counts inside the gate are taken at every step.
         include: glob patterns of activation names to watch; None for all.
         exclude: glob patterns of activation names to leave out.
+        activations: more modules that are activations, by glob pattern of their names or by class name; with the gate
+            (low, high) that you state, or None for one that is derived from the module's own derivative.
         unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
         batch_axis: which axis of the model's input and of the activations holds independent examples.
+        mask: which tokens are real, of shape (examples, tokens): the name of an argument of the model's forward
+            ("attention_mask"; one that ends with "padding_mask" is true where there is padding), a function of the
+            forward's arguments, or a tensor. Padding is left out of all counts. On a GPU it costs one wait a pass.
         phases: which passes count: "train" (model.training is true), "eval", or both.
         dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
             without it, an example that comes again in a later epoch counts again.
@@ -105,27 +112,32 @@ def watch(
     if unknown or not phases:
         raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
     sinks = as_sinks(sinks)
-    activations, unmeasurable = find_activations(model, include, exclude)
-    for module in activations.values():
-        gate_of(module, chosen.sampling.epsilon)  # an epsilon that does not suit is said before a folder is made
-    axes = axes_by_name(unit_axis or {}, activations)
-    name = type(getattr(model, "_orig_mod", model)).__name__
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: hooks on it are compiled with it
+    choice = Choice.of(include, exclude)
+    # An epsilon that does not suit is said here, before a folder is made.
+    found = find_activations(model, choice, activations or {}, chosen.sampling.epsilon)
+    for pattern in unit_axis or {}:
+        check_pattern("unit_axis names no activation", pattern, model, [*found.kinds])
+    masked = Mask(model, mask, batch_axis)
+    name = type(model).__name__
     path = claim_folder(run, name, overwrite=overwrite)
     groups = group_names(optimizers, list_groups(optimizers))
-    info = describe_run(path, name, chosen, groups, activations, dataset_size)
+    info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
     monitor = Monitor(
         model,
         optimizers,
         path,
         info,
-        activations=activations,
-        axes=axes,
+        found=found,
+        choice=choice,
+        axes=unit_axis or {},
         batch_axis=batch_axis,
+        mask=masked,
         phases=frozenset(phases),
         sinks=sinks,
         on_finding=on_finding,
     )
-    for where, reason in unmeasurable.items():
+    for where, reason in found.gaps.items():
         monitor._trouble.note(where, reason)
     if run is None:
         print(f"deadneuron: writing {path}", file=sys.stderr)
@@ -142,9 +154,11 @@ class Monitor:
         path: Path,
         info: RunInfo,
         *,
-        activations: Mapping[str, nn.Module],
+        found: Found,
+        choice: Choice,
         axes: Mapping[str, int],
         batch_axis: int,
+        mask: Mask,
         phases: frozenset[Phase],
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], None] | None,
@@ -168,12 +182,15 @@ class Monitor:
         writer.open_sinks()
         self._probe = Probe(
             model,
-            activations,
+            found,
+            choice,
             epsilon=info.sampling.epsilon,
             phases=phases,
             axes=axes,
             batch_axis=batch_axis,
+            mask=mask,
             fail=self._trouble.fail,
+            note=self._trouble.note,
         )
         self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
@@ -281,7 +298,7 @@ class Monitor:
             # for the first step: two windows that begin with the same step would be taken for two ranks' parts of one.)
             self._first = step + 1 if complete or step == 0 else step
             self._last = ((step + 1) // sampling.window + 1) * sampling.window - 1
-            self._probe.refresh_gates()
+            self._probe.after_drain()
             self._trouble.guard("on_finding", self._look)
         elif time.monotonic() - self._snapshot > sampling.flush_seconds:
             self._take_snapshot()

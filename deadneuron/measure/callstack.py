@@ -1,55 +1,48 @@
 """Which module's forward is running now, and how many examples it was given.
 
-A shared `nn.ReLU` is one object with one registered name; whose ReLU it is can be told only while its user runs. So a
-pre-hook and an `always_call` forward hook on every module that contains an activation keep a stack of running modules.
+A shared `nn.ReLU` is one object with one registered name, and `F.relu` has none at all; whose it is can be told only
+while its user runs. So a pre-hook and an `always_call` forward hook on every module whose forward may apply an
+activation keep a stack of running modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import enumerate as enumerate_threads
 from threading import get_ident
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.hooks import RemovableHandle
 
-from deadneuron.measure.inert import InertWhenCopied
-
-_is_tracing: Callable[[], bool] = torch._C._is_tracing
+OnEnter = Callable[[Callable[[], Tensor | None]], int | None]  # given what picks the mask; how many examples it has
 
 
 class CallStack:
     """The stack of running containers of one watched model."""
 
-    def __init__(self, on_enter: Callable[[], None], on_leave: Callable[[Any], None], batch_axis: int) -> None:
-        self.on_enter = on_enter  # called when an outermost container enters
+    def __init__(
+        self,
+        on_enter: Callable[[Callable[[], Tensor | None]], int | None],
+        on_leave: Callable[[Any], None],
+        batch_axis: int,
+    ) -> None:
+        self.on_enter = on_enter  # called when an outermost container enters; may know better how many examples it has
         self.on_leave = on_leave  # called with its output when it leaves
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
         self._owner: dict[str, int] = {}  # the thread whose pass is being counted; setdefault is atomic
         self._passed_over: dict[int, int] = {}  # depth of a pass that is not counted, by thread
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
-        self.calls: dict[int, int] = {}  # calls of each activation module since the outermost container entered
-
-    def attach(self, containers: Iterable[nn.Module]) -> list[RemovableHandle]:
-        """Hook the containers; the handles are the caller's to remove."""
-        handles: list[RemovableHandle] = []
-        for module in containers:
-            # First of all pre-hooks and last of all hooks: what the user's own hooks call counts as inside.
-            handles.append(module.register_forward_pre_hook(_Enter(self), with_kwargs=True, prepend=True))
-            handles.append(module.register_forward_hook(_Leave(self), always_call=True))
-        return handles
+        self.calls: dict[int, int] = {}  # calls of each activation since the outermost container entered
 
     def caller(self) -> nn.Module | None:
         """The innermost container that is running, or None outside of all."""
         return self.running[-1] if self.running else None
 
-    def next_call(self, module: nn.Module) -> int:
-        """How often this module was called before, since the outermost container entered."""
-        key = id(module)
+    def next_call(self, activation: object) -> int:
+        """How often this activation was applied before, since the outermost container entered."""
+        key = id(activation)
         count = self.calls.get(key, 0)
         self.calls[key] = count + 1
         return count
@@ -71,7 +64,7 @@ class CallStack:
         self.calls.clear()
         self.examples = None
 
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def enter(self, module: nn.Module, examples: Callable[[], int | None], mask: Callable[[], Tensor | None]) -> None:
         me = get_ident()
         if me in self._passed_over or self._owner.setdefault("thread", me) != me:
             self._passed_over[me] = self._passed_over.get(me, 0) + 1
@@ -79,10 +72,11 @@ class CallStack:
         if not self.running:
             self.calls.clear()
             try:
-                self.examples = count_examples((args, kwargs), self.batch_axis)
+                self.examples = examples()
             except Exception:  # inputs of any kind pass through here; a nested tensor refuses to tell its shape
                 self.examples = None
-            self.on_enter()
+            masked = self.on_enter(mask)
+            self.examples = self.examples if masked is None else masked
         self.running.append(module)
 
     def leave(self, module: nn.Module, output: Any) -> None:
@@ -102,29 +96,6 @@ class CallStack:
         if not self.running:
             self.on_leave(output)
             self._owner.clear()
-
-
-def being_traced() -> bool:
-    """Whether this forward is compiled, exported or traced: what a hook did now would become part of the program."""
-    return torch.compiler.is_compiling() or _is_tracing()
-
-
-class _Enter(InertWhenCopied):
-    def __init__(self, stack: CallStack) -> None:
-        self.stack = stack
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not being_traced():
-            self.stack.enter(module, args, kwargs)
-
-
-class _Leave(InertWhenCopied):
-    def __init__(self, stack: CallStack) -> None:
-        self.stack = stack
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not being_traced():
-            self.stack.leave(module, output)
 
 
 def count_examples(inputs: Any, batch_axis: int) -> int | None:

@@ -30,6 +30,8 @@ _ACTIVATIONS = (
     *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
     *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold", "Clamp"),
 )
+_BENDING = ("Pow", "Exp", "Log", "Sqrt", "Rsqrt", "Erf", "Sin", "Cos", "Softmax", "Abs", "Cumsum", "Reciprocal")
+_PRODUCTS = ("Mul", "Div")
 _VISITS = 256  # nodes; the nearest producer is a few nodes away, this bounds the walk through a graph without any
 
 
@@ -39,7 +41,9 @@ class Producer:
 
     axis: int | None  # unit axis of the pre-activation, from 0; None where it could not be carried
     parameters: tuple[Tensor, ...]  # bias or beta first, then weight: leaves that require grad; none if it is frozen
-    path: tuple[int, ...]  # edges of the graph from the pre-activation's node to the first parameter
+    path: tuple[int, ...] | None  # edges of the graph from the pre-activation's node to the first parameter
+    beyond: bool = False  # there is an activation between
+    bent: bool = False  # there is something between that is neither a sum, nor a scaling, nor a view, nor a pooling
 
     @property
     def feeder(self) -> Tensor | None:
@@ -57,20 +61,22 @@ def trace(x: Tensor) -> Producer | None:
     later: deque[list[tuple[Node, int, int]]] = deque()
     seen = {x.grad_fn}
     frozen: Producer | None = None
+    beyond = False
     while (queue or later) and len(seen) < _VISITS:
         if not queue:
             if frozen is not None:
                 break
-            queue, later = later, deque()
+            queue, later, beyond = later, deque(), True
         route = queue.popleft()  # (node, which of its outputs, edge that led to it), from the activation backwards
         node = route[-1][0]
         found = _produces(node, route[-1][1])
         if found is not None:
             axis, units, leaves = found
+            axis, bent = _forwards(route, axis, units), any(_bends(node) for node, _, _ in route[:-1])
             if leaves:
                 steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
-                return Producer(_forwards(route, axis, units), tuple(leaf for leaf, _ in leaves), steps)
-            frozen = frozen or Producer(_forwards(route, axis, units), (), ())
+                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, beyond, bent)
+            frozen = frozen or Producer(axis, (), (), beyond, bent)
             continue
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
@@ -90,6 +96,14 @@ def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor) -> bool:
     return getattr(node, "variable", None) is feeder
 
 
+def _bends(node: Node) -> bool:
+    """Whether what the node gives is not in proportion to what it is given."""
+    if node.name().startswith(_PRODUCTS):
+        factors = [parent for parent, _ in node.next_functions if parent is not None]
+        return len(factors) > 1 and all(_leaf(parent) is None for parent in factors)
+    return bool(node.name().startswith(_BENDING))
+
+
 def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> int | None:
     """Carry the unit axis from the producer's output to the activation's input."""
     for (node, output, _), (parent, parent_output, _) in reversed(list(pairwise(route))):
@@ -100,7 +114,9 @@ def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) 
 
 
 def _shape(node: Node, output: int) -> tuple[int, ...]:
-    return tuple(node._input_metadata[output].shape)
+    sizes = node._input_metadata[output].shape
+    # While torch.compile traces, sizes may be symbols: to ask for their value would make it a constant of the program.
+    return tuple(size if type(size) is int else getattr(getattr(size, "node", None), "hint", size) for size in sizes)
 
 
 _Leaves = list[tuple[Tensor, tuple[int, ...]]]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from deadneuron.measure import counters
+from deadneuron.measure import compiled, counters
+from deadneuron.measure.activations import Choice, Found, containers_of
 from deadneuron.measure.callstack import CallStack, first_floats
-from deadneuron.measure.gates import learned_low
+from deadneuron.measure.compiled import Rehearsal
+from deadneuron.measure.feeders import Producer
+from deadneuron.measure.functional import Functions
+from deadneuron.measure.hooks import attach_to_activation, attach_to_container
+from deadneuron.measure.masks import Mask
+from deadneuron.measure.mode import FunctionMode
+from deadneuron.measure.opaque import custom_functions
 from deadneuron.measure.pool import Pool
-from deadneuron.measure.sites import LiveSite, containers_of
-from deadneuron.measure.tap import Output, Tap
+from deadneuron.measure.sites import LiveSite, plain_name
+from deadneuron.measure.tap import Mute, Tap
 from deadneuron.records import Phase
 
 _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+_LOOKS = 3  # first passes in which functional activations are looked for, whether or not one was found
 
 
 class Probe:
@@ -26,34 +35,60 @@ class Probe:
     def __init__(
         self,
         model: nn.Module,
-        activations: Mapping[str, nn.Module],
+        found: Found,
+        choice: Choice,
         *,
         epsilon: float,
         phases: frozenset[Phase],
         axes: Mapping[str, int],
         batch_axis: int,
+        mask: Mask,
         fail: Callable[[str, str], None],
+        note: Callable[[str, str], None],
     ) -> None:
-        self.model, self.epsilon, self.phases, self.axes, self.batch_axis = model, epsilon, phases, axes, batch_axis
+        self.model, self.choice, self.epsilon, self.phases = model, choice, epsilon, phases
+        self.axes, self.batch_axis, self.mask = axes, batch_axis, mask
         self.fail = fail  # (where, reason): becomes a Gap and one warning
+        self.note = note  # (where, reason): becomes a Gap
         self.on = True
         self.full = True  # full statistics in this step
         self.dirty = False  # a pass was counted since the last seal
         self.ran = False  # a training pass began since the last seal, counted or not
+        self.compiled = False  # compiled code reported something
         self.passes = 0
         self.counted = 0  # of them, those of a phase that counts
         self.sites: list[LiveSite] = []
         self.pools: dict[tuple[torch.device, Phase], Pool] = {}
         self.scratch = counters.Scratch()
         self.last: tuple[Tensor, LiveSite] | None = None  # what an activation gave last, when statistics were due
+        self.inside: Tap | Mute | None = None  # the activation module that is running
         self._outputs: Tensor | None = None  # NaN or Inf once a model's output was, since it was last taken
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = {module: plain_name(name) for name, module in model.named_modules()}
+        self.who = self.order = compiled.register(self)
         self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
-        self.taps = [Tap(self, name, module) for name, module in activations.items()]
-        self._handles: list[RemovableHandle] = self.stack.attach(containers_of(model, activations.values()))
-        for tap in self.taps:
-            self._handles.append(tap.module.register_forward_pre_hook(tap, with_kwargs=True))
-            self._handles.append(tap.module.register_forward_hook(Output(tap), prepend=True))
+        self.functional = found.functional
+        self.functions = Functions(self)
+        self.mode = FunctionMode(self)
+        self.rehearsal = Rehearsal(self)
+        self._looks = _LOOKS  # passes in which functional activations are still to be looked for
+        self.modules = [Tap(self, name, kind) for name, kind in found.kinds.items()]
+        self._handles: list[RemovableHandle] = []
+        for container in containers_of(model, found):
+            self._handles += attach_to_container(self, container)
+        for tap in self.modules:
+            self._handles += attach_to_activation(tap, tap.kind.module)
+        for module in found.muted:
+            self._handles += attach_to_activation(Mute(self), module)
+
+    @property
+    def taps(self) -> list[Tap]:
+        """All activations that are known: modules, and functions that were called."""
+        return [*self.modules, *(tap for tap in self.functions.taps.values() if tap is not None)]
+
+    @property
+    def discovered(self) -> bool:
+        """Whether the passes are over in which every functional activation should have been found."""
+        return self.counted > _LOOKS
 
     def detach(self) -> None:
         """Remove every hook and let go of the model and all tensors. Safe to call twice."""
@@ -61,15 +96,14 @@ class Probe:
             handle.remove()
         self._handles.clear()
         self.on = False
+        self.mode.take_off()
         self.model = nn.Identity()
-        self.names.clear()
-        self.taps.clear()
-        self.pools.clear()
-        self._outputs, self.last = None, None
-        self.scratch.clear()
         for site in self.sites:
             site.feeder, site.low = None, None
             site.slots.clear()
+        for holder in (self.names, self.modules, self.pools, self.scratch, self.functions, self.rehearsal, self.mask):
+            holder.clear()
+        self._outputs, self.last, self.inside = None, None, None
         self.stack.reset()
 
     def phase(self) -> Phase | None:
@@ -97,21 +131,43 @@ class Probe:
             self.dirty = False
         self.ran = False
         self.stack.reset()
+        if not self.stack.running:  # a KeyboardInterrupt inside forward skips even `always_call` hooks
+            self.mode.take_off()
+            self.inside = None
 
-    def refresh_gates(self) -> None:
-        """Read learned gates again."""
+    def after_drain(self) -> None:
+        """Read learned gates again, and look again for functional activations."""
         for tap in self.taps:
-            low = learned_low(tap.module, self.epsilon)
+            low = tap.kind.low(self.epsilon)
             for site in tap.sites:
                 site.low = low
+        self._looks = max(self._looks, 1)
+
+    def stated_axis(self, name: str) -> int | None:
+        """The unit axis that the user states for an activation."""
+        return next((axis for pattern, axis in self.axes.items() if fnmatchcase(name, pattern)), None)
+
+    def without_graph(self, tap: Tap, x: Tensor, caller: nn.Module | None, call: int) -> Producer | None:
+        """What feeds a call that no autograd graph tells of: learned while compiling, or seen by the function mode."""
+        learned = self.rehearsal.producer(tap.key, caller, call)
+        formulas = self.functions.formulas
+        if learned is not None or x.grad_fn is not None or formulas.last is None or not self.mode.on:
+            return learned
+        if formulas.made(x):
+            parameter = formulas.last.parameter
+            trained = parameter is not None and parameter.requires_grad and parameter.is_leaf
+            return Producer(formulas.last.axis, (parameter,) if trained else (), None)  # type: ignore[arg-type]
+        if tap.caller is not None and formulas.last.rank == x.dim():
+            return Producer(formulas.last.axis, (), None)
+        return None
 
     def why_unseen(self) -> str:
         """Why an activation was never seen, as far as it can be told."""
         if self.counted:
-            return "never called while the model ran (or only in compiled code, which is not measured)"
+            return "never called while the model ran (a fused kernel may do its work)"
         wanted = " or ".join(sorted(self.phases))
         ran = f": all {self.passes} passes of the model were in another mode" if self.passes else ""
-        compiled = "" if self.passes else "; a model that was compiled before is not measured"
+        compiled = "" if self.passes else "; a program that was compiled, exported or scripted before calls no hooks"
         return f"never called in {wanted} mode{ran}{compiled}"
 
     def take_finite(self) -> Tensor | None:
@@ -122,29 +178,51 @@ class Probe:
         outputs, self._outputs = self._outputs, None
         return None if outputs is None else outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
 
-    def _on_leave(self, output: Any) -> None:
-        if self.phase() != "train":
-            return
+    def _on_enter(self, mask: Callable[[], Tensor | None]) -> int | None:
+        self.last, self.inside = None, None
+        self.functions.formulas.pending = None
+        self.mode.take_off()
+        self.passes += 1
+        phase = self.phase()
+        if self.model.training and _in_backward() == -1:
+            self.ran = True
+        if phase is None:
+            return None
+        self.counted += 1
+        if self.functional and (self._looks or self.functions.taps or self.compiled):
+            self._looks = max(self._looks - 1, 0)
+            self.mode.put_on()
         try:
-            values = first_floats(output)
-            if values is None:
-                return
-            if self.last is not None and (values is self.last[0] or values._base is self.last[0]):
-                self.last[1].is_output = True
-            values = values.detach()
-            total = (values[0] if values.dim() else values).sum(dtype=torch.float32)
-            if self._outputs is None:
-                with torch.inference_mode(False), torch.no_grad():
-                    self._outputs = torch.zeros((), dtype=torch.float32, device=total.device)
-            self._outputs.add_(total.to(self._outputs.device, non_blocking=True))
+            return self.mask.begin(mask())
+        except Exception as error:
+            self.fail("mask", str(error))
+            return None
+
+    def _on_leave(self, output: Any) -> None:
+        self.mode.take_off()
+        phase = self.phase()
+        try:
+            if phase is not None:
+                self.functions.formulas.settle()
+            if phase == "train":
+                self._look_at_output(output)
         except Exception as error:
             self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
         finally:
             self.last = None
 
-    def _on_enter(self) -> None:
-        self.last = None
-        self.passes += 1
-        self.counted += self.phase() is not None
-        if self.model.training and _in_backward() == -1:
-            self.ran = True
+    def _look_at_output(self, output: Any) -> None:
+        values = first_floats(output)
+        if values is None:
+            return
+        if self.counted == 1:
+            for name in custom_functions(values):
+                self.note(name, "a custom autograd function: inside it only calls of known activations are measured")
+        if self.last is not None and (values is self.last[0] or values._base is self.last[0]):
+            self.last[1].is_output = True
+        values = values.detach()
+        total = (values[0] if values.dim() else values).sum(dtype=torch.float32)
+        if self._outputs is None:
+            with torch.inference_mode(False), torch.no_grad():
+                self._outputs = torch.zeros((), dtype=torch.float32, device=total.device)
+        self._outputs.add_(total.to(self._outputs.device, non_blocking=True))

@@ -12,29 +12,27 @@ from torch import Tensor, nn
 from deadneuron.errors import UsageError
 from deadneuron.measure.axes import NO_AXIS
 from deadneuron.measure.feeders import Producer, still_fed_by, trace
-from deadneuron.measure.gates import edge_outputs, gate_of, learned_low
 from deadneuron.measure.sites import AxisFrom, LiveSite, guess_axis
 
 if TYPE_CHECKING:
     from deadneuron.measure.probe import Probe
+    from deadneuron.measure.tap import Tap
 
 _MOST_OUTSIDE = 32  # calls of one activation by hand between two steps that may each be a site
 
 
 class Resolver:
-    """The sites of one activation module."""
+    """The sites of one activation."""
 
-    def __init__(self, probe: Probe, name: str, module: nn.Module) -> None:
-        self.probe, self.name, self.module = probe, name, module
-        self.gate = gate_of(module, probe.epsilon)
-        self.outputs = edge_outputs(module)
+    def __init__(self, probe: Probe, tap: Tap) -> None:
+        self.probe, self.tap, self.name = probe, tap, tap.name
         self.sites: list[LiveSite] = []
         self.routes: dict[tuple[nn.Module | None, int], LiveSite] = {}  # (caller, call number) → its site last time
 
     def site(self, x: Tensor) -> LiveSite:
         """The site of the call whose pre-activation is `x`; a new one if there is none."""
-        caller = self.probe.stack.caller()
-        call = self.probe.stack.next_call(self.module)
+        caller = self.tap.caller or self.probe.stack.caller()
+        call = self.probe.stack.next_call(self.tap)
         site = self.routes.get((caller, call))
         if site is None or (x.grad_fn is not None and not _confirmed(site, x)):
             site = self.routes[caller, call] = self._resolve(x, caller, call)
@@ -42,21 +40,17 @@ class Resolver:
 
     def _resolve(self, x: Tensor, caller: nn.Module | None, call: int) -> LiveSite:
         """The site of this caller and feeder, or of this call where no feeder is known; a new one if there is none."""
-        producer = trace(x)
+        producer = trace(x) or self.probe.without_graph(self.tap, x, caller, call)
         feeder = producer.feeder if producer is not None else None
         where = self.probe.names.get(caller, "") if caller is not None else ""
         path = producer.path if producer is not None else None
         known = self.routes.get((caller, call))
-        for site in self.sites:
-            if site.caller != where:
-                continue
-            feederless = feeder is None and x.grad_fn is not None and site.feeder is None and site.nth == call
-            # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
-            same = feeder is not None and site.feeder is feeder and (site.path in (path, None) or site.nth == call)
-            if feederless or same:
+        site = self._known(where, feeder, path, call, has_graph=x.grad_fn is not None)
+        if site is not None:
+            if path is not None:
                 site.path, site.traced = path, True
-                self._learn_axis(site, x, producer)
-                return site
+            self._learn_axis(site, x, producer)
+            return site
         if known is not None and feeder is not None and known.path == path and self._was_replaced(known, x):
             known.feeder = feeder  # new leaves every step: functional_call, load_state_dict(assign=True)
             return known
@@ -67,9 +61,24 @@ class Resolver:
         if producer is not None:  # first seen without a graph, or frozen since
             if self._axis(x, producer)[0] != known.axis_in(x):  # and its axis was guessed wrongly
                 return self._new_site(x, producer, where, call)
-            known.feeder, known.path = (known.feeder, None) if feeder is None else (feeder, producer.path)
+            known.feeder, known.path = (known.feeder, None) if feeder is None else (feeder, path)
         known.traced = x.grad_fn is not None
         return known
+
+    def _known(
+        self, where: str, feeder: Tensor | None, path: tuple[int, ...] | None, call: int, *, has_graph: bool
+    ) -> LiveSite | None:
+        """The site of this caller that the same parameter feeds; that of the same call where nothing feeds either."""
+        mine = [site for site in self.sites if site.caller == where]
+        if feeder is None:
+            return next((site for site in mine if has_graph and site.feeder is None and site.nth == call), None)
+        # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
+        fed = [site for site in mine if site.feeder is feeder]
+        return (
+            next((site for site in fed if path is not None and site.path == path), None)
+            or next((site for site in fed if site.nth == call), None)
+            or next((site for site in fed if site.path is None or path is None), None)
+        )
 
     def _was_replaced(self, site: LiveSite, x: Tensor) -> bool:
         """Whether what fed the site is no parameter of the model any longer, while the site's shape is what it was."""
@@ -97,18 +106,19 @@ class Resolver:
             number=len(self.probe.sites),
             module=self.name,
             call=len(self.sites),
-            op=type(self.module).__name__,
+            op=self.tap.kind.op,
+            source="module" if self.tap.caller is None else "function",
             units=1 if axis == NO_AXIS else x.shape[axis],
             axis=axis,
             axis_from=axis_from,
-            gate=self.gate,
-            outputs=self.outputs,
+            gate=self.tap.kind.gate,
+            outputs=self.tap.kind.outputs,
             caller=caller,
             nth=call,
             feeder=producer.feeder if producer else None,
             path=producer.path if producer else None,
             traced=x.grad_fn is not None,
-            low=learned_low(self.module, self.probe.epsilon),
+            low=self.tap.kind.low(self.probe.epsilon),
             axes={x.dim(): axis},
         )
         if axis_from == "shape" and x.dim() > 2:
@@ -119,14 +129,14 @@ class Resolver:
         return site
 
     def _axis(self, x: Tensor, producer: Producer | None) -> tuple[int, AxisFrom]:
-        if self.name in self.probe.axes:
-            axis = self.probe.axes[self.name]
+        axis = self.probe.stated_axis(self.name)
+        if axis is not None:
             if not -x.dim() <= axis < x.dim():
                 raise UsageError(f"unit_axis {axis} is outside of a tensor of shape {tuple(x.shape)}", where=self.name)
             return axis % x.dim(), "user"
         if producer is not None and producer.axis is not None and producer.axis < x.dim():
             return producer.axis, "producer"
-        return guess_axis(self.probe.model, self.module, x)
+        return guess_axis(self.probe.model, self.tap.kind.module if self.tap.caller is None else None, x)
 
 
 def _confirmed(site: LiveSite, x: Tensor) -> bool:

@@ -79,7 +79,7 @@ def write_down(
             module=site.module,
             call=site.call,
             op=site.op,
-            source="module",
+            source=site.source,
             units=site.units,
             unit_axis=site.axis,
             axis_from=site.axis_from,

@@ -1,18 +1,16 @@
-"""Which activations a model has, and what a site is called."""
+"""A site while it is measured: its unit axis, its name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from deadneuron.errors import NoSitesError, UsageError
 from deadneuron.measure.axes import NO_AXIS
-from deadneuron.measure.gates import Gate, base_of, why_no_gate
+from deadneuron.measure.gates import Gate
 from deadneuron.measure.pool import Pool, Slot
 
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -33,6 +31,7 @@ class LiveSite:
     module: str
     call: int
     op: str
+    source: Literal["module", "function"]
     units: int
     axis: int  # as first seen, and as it is reported
     axis_from: AxisFrom
@@ -76,67 +75,13 @@ def plain_name(name: str) -> str:
     return name.removeprefix("module.")
 
 
-def find_activations(
-    model: nn.Module, include: str | Sequence[str] | None, exclude: str | Sequence[str] | None
-) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Activation modules by name that can be measured, and the reasons for those that cannot.
+def guess_axis(model: nn.Module, activation: nn.Module | None, x: Tensor) -> tuple[int, AxisFrom]:
+    """The unit axis without a graph: from the last layer registered before the activation, else from the rank.
 
-    Raises `NoSitesError` where nothing is left to measure and `UsageError` for a pattern that matches no activation.
+    A function (None) has no place in the order of registration, so that only the rank is left.
     """
-    include, exclude = ([given] if isinstance(given, str) else given for given in (include, exclude))
-    measurable: dict[str, nn.Module] = {}
-    unmeasurable: dict[str, str] = {}
-    for full_name, module in model.named_modules():
-        name = plain_name(full_name) or type(module).__name__
-        if name in measurable or name in unmeasurable:  # "module.act" and "act" are two in a model with such a child
-            name = full_name
-        reason = why_no_gate(module)
-        if reason is not None:
-            unmeasurable[name] = reason
-        elif base_of(module) is not None:
-            measurable[name] = module
-    todo = "deadneuron sees activation modules (nn.ReLU, nn.GELU …); functional ones (F.relu) must become modules"
-    if not measurable:
-        raise NoSitesError("the model has no activation module to watch", where=type(model).__name__, todo=todo)
-    for pattern in (*(include or ()), *(exclude or ())):
-        if not any(fnmatchcase(name, pattern) for name in (*measurable, *unmeasurable)):
-            known = ", ".join(list(measurable)[:8]) + (" …" if len(measurable) > 8 else "")
-            raise UsageError("the pattern matches no activation", where=pattern, todo=f"there are {known}")
-    wanted = {name: module for name, module in measurable.items() if _wanted(name, include, exclude)}
-    if not wanted:
-        raise NoSitesError("include= and exclude= leave no activation to watch", todo="widen the patterns")
-    return wanted, {name: why for name, why in unmeasurable.items() if _wanted(name, include, exclude)}
-
-
-def _wanted(name: str, include: Sequence[str] | None, exclude: Sequence[str] | None) -> bool:
-    kept = include is None or any(fnmatchcase(name, pattern) for pattern in include)
-    return kept and not any(fnmatchcase(name, pattern) for pattern in exclude or ())
-
-
-def axes_by_name(patterns: Mapping[str, int], activations: Mapping[str, nn.Module]) -> dict[str, int]:
-    """What the user says of unit axes, by activation. Raises `UsageError` for a pattern that matches none."""
-    axes = {}
-    for pattern, axis in patterns.items():
-        names = [name for name in activations if fnmatchcase(name, pattern)]
-        if not names:
-            known = ", ".join(list(activations)[:8])
-            raise UsageError("unit_axis names no activation", where=pattern, todo=f"there are {known}")
-        axes.update(dict.fromkeys(names, axis))
-    return axes
-
-
-def containers_of(model: nn.Module, activations: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The modules in whose forward one of the activations may be called: the model and all that contain one."""
-    wanted = set(activations)
-    for module in model.modules():
-        if module not in wanted and (module is model or any(child in wanted for child in module.modules())):
-            yield module
-
-
-def guess_axis(model: nn.Module, activation: nn.Module, x: Tensor) -> tuple[int, AxisFrom]:
-    """The unit axis without a graph: from the last layer registered before the activation, else from the rank."""
     previous = None
-    for module in model.modules():
+    for module in model.modules() if activation is not None else ():
         if module is activation:
             break
         if isinstance(module, (*_LAST_AXIS, *_SECOND_AXIS)):

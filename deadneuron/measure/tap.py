@@ -1,8 +1,7 @@
-"""The hooks on one activation module: count the rows of its calls, now and then take full statistics.
+"""One activation, a module or a function that one module calls: count the rows of its calls, now and then in full.
 
-Pre-hooks, because an in-place ReLU has overwritten its input before a forward hook runs. Whether a pass counts, and
-whether it is one of full statistics, are flags that the hook reads: hooks are never attached or removed in between.
-Nothing is ever raised into the user's forward: a failure is told to `fail` and the call goes unmeasured.
+Whether a pass counts, and whether it is one of full statistics, are flags that are read at every call: hooks are never
+attached or removed in between.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deadneuron.measure import counters
+from deadneuron.measure import compiled, counters
 from deadneuron.measure.axes import NO_AXIS
-from deadneuron.measure.callstack import being_traced
-from deadneuron.measure.inert import InertWhenCopied
+from deadneuron.measure.kinds import Kind
 from deadneuron.measure.pool import Slot
 from deadneuron.measure.resolver import Resolver
 from deadneuron.measure.sites import LiveSite
@@ -25,33 +23,56 @@ if TYPE_CHECKING:
     from deadneuron.measure.probe import Probe
 
 
-class Tap(InertWhenCopied):
-    """The pre-hook of one activation module, which may serve several sites."""
+class Tap:
+    """One activation, which may serve several sites."""
 
-    def __init__(self, probe: Probe, name: str, module: nn.Module) -> None:
-        self.probe, self.name, self.module = probe, name, module
-        self.resolver = Resolver(probe, name, module)
+    def __init__(
+        self, probe: Probe, name: str, kind: Kind, caller: nn.Module | None = None, key: object = None
+    ) -> None:
+        self.probe, self.name, self.kind = probe, name, kind
+        self.caller = caller  # the module that calls it, if it is a function
+        self.key = key or self  # what compiled code calls it by
+        self.who, self.order = compiled.register(self), probe.order
+        self.resolver = Resolver(probe, self)
         self.pending: tuple[LiveSite, Phase] | None = None  # its output is wanted too
 
     @property
     def sites(self) -> list[LiveSite]:
         return self.resolver.sites
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if being_traced():
-            return
-        self.pending = None
-        phase = self.probe.phase()
+    def begin(self, x: Any) -> None:
+        """The activation module is given `x`. Never raises."""
+        probe = self.probe
+        if probe.inside is not None and probe.inside is not self:
+            return  # a part of another activation
+        probe.inside, self.pending = self, None
+        phase = probe.phase()
         if phase is None:
             return
         try:
-            x = args[0] if args else kwargs.get("input")
             if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                self.observe(x, phase)
+                with torch._C.DisableTorchFunction():
+                    self.observe(x, phase)
         except Exception as error:  # the user's forward goes on whatever happens here
-            self.probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
+            probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
+
+    def end(self, output: Any) -> None:
+        """The activation has given `output`. Never raises."""
+        if self.probe.inside is self:
+            self.probe.inside = None
+        if self.pending is None:
+            return
+        try:
+            if isinstance(output, Tensor):
+                with torch._C.DisableTorchFunction():
+                    self.take_output(output)
+        except Exception as error:
+            self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
+        finally:
+            self.pending = None
 
     def observe(self, x: Tensor, phase: Phase) -> None:
+        """Count the rows of one pre-activation. May raise."""
         probe = self.probe
         site = self.resolver.site(x)
         x, axis = _with_axis(x.detach(), site)
@@ -59,26 +80,31 @@ class Tap(InertWhenCopied):
             seen = tuple(x.shape)
             probe.fail(self.name, f"expected {site.units} units on axis {axis}, got a tensor of shape {seen}")
             return
+        examples = self._examples(x, axis, site)
+        whole = x
+        x, axis = probe.mask.select(x, axis)
+        if not x.numel():
+            return
         pool = probe.pool(x.device, phase)
         slot = site.slot(pool)
         dims = tuple(i for i in range(x.dim()) if i != axis)
         rows = x.numel() // site.units
-        low = None if site.low is None else _on_channels(site.low, x.dim())
-        closed = counters.count_closed(x, dims, self.resolver.gate, low, probe.scratch)
+        low = None if site.low is None else _on_channels(site.low, x.dim(), 1 if x is whole else axis)
+        closed = counters.count_closed(x, dims, self.kind.gate, low, probe.scratch)
         full = probe.full
         if full:
             self._take_statistics(x, dims, slot)
         if closed is not None:  # first, because it can fail (functional transforms), and then nothing is counted
             slot.open.sub_(closed)
         slot.open.add_(rows)
-        slot.add_totals(rows, self._examples(x, axis, site), rows if full else 0)
+        slot.add_totals(rows, examples, rows if full else 0)
         probe.dirty = True
         probe.ran = probe.ran or phase == "train"
         if full:
             self.pending = (site, phase)
 
     def _take_statistics(self, x: Tensor, dims: tuple[int, ...], slot: Slot) -> None:
-        above = counters.count_above(x, dims, self.resolver.gate, self.probe.scratch)
+        above = counters.count_above(x, dims, self.kind.gate, self.probe.scratch)
         if above is not None:
             slot.above.add_(above.to(torch.int64))
         slot.nonfinite.add_(counters.count_nonfinite(x, dims, self.probe.scratch).to(torch.int64))
@@ -90,10 +116,11 @@ class Tap(InertWhenCopied):
         slot.histogram.add_(counters.histogram(x, self.probe.scratch))
 
     def take_output(self, output: Tensor) -> None:
+        """Measure what the call that was observed last gave. May raise."""
         assert self.pending is not None
         site, phase = self.pending
         self.probe.last = (output, site)
-        output, axis = _with_axis(output.detach(), site)
+        output, axis = self.probe.mask.select(*_with_axis(output.detach(), site))
         slot = site.slot(self.probe.pool(output.device, phase))
         dims = tuple(i for i in range(output.dim()) if i != axis)
         slot.magnitude.add_(counters.magnitude(output, dims, self.probe.scratch))
@@ -116,22 +143,19 @@ class Tap(InertWhenCopied):
         return given if given and any(n == given for i, n in enumerate(x.shape) if i != unit_axis) else 1
 
 
-class Output(InertWhenCopied):
-    """The forward hook of one activation module: the size of its output, when full statistics are due."""
+class Mute:
+    """An activation that is not measured: what its forward calls is no activation of its caller's."""
 
-    def __init__(self, tap: Tap) -> None:
-        self.tap = tap
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self.who, self.order = compiled.register(self), probe.order
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self.tap.pending is None or being_traced():
-            return
-        try:
-            if isinstance(output, Tensor):
-                self.tap.take_output(output)
-        except Exception as error:
-            self.tap.probe.fail(self.tap.name, f"{type(error).__name__} while measuring the output: {error}")
-        finally:
-            self.tap.pending = None
+    def begin(self, x: Any) -> None:
+        self.probe.inside = self.probe.inside or self
+
+    def end(self, output: Any) -> None:
+        if self.probe.inside is self:
+            self.probe.inside = None
 
 
 def _with_axis(x: Tensor, site: LiveSite) -> tuple[Tensor, int]:
@@ -140,9 +164,9 @@ def _with_axis(x: Tensor, site: LiveSite) -> tuple[Tensor, int]:
     return (x.unsqueeze(-1), x.dim()) if axis == NO_AXIS else (x, axis)
 
 
-def _on_channels(low: Tensor, rank: int) -> Tensor:
-    """Shape a PReLU's slopes as PReLU itself does: along axis 1, whatever the unit axis is."""
+def _on_channels(low: Tensor, rank: int, axis: int) -> Tensor:
+    """Shape a PReLU's slopes as PReLU itself does: along axis 1 of what it is given, whatever the unit axis is."""
     shape = [1] * max(rank, 1)
     if low.numel() > 1:
-        shape[min(1, rank - 1)] = low.numel()
+        shape[min(axis, rank - 1)] = low.numel()
     return low.reshape(shape)

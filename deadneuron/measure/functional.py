@@ -1,0 +1,204 @@
+"""Activations that a module's forward calls as functions: which they are, and what is counted of them.
+
+A site here is told by the module whose forward runs, by the function, and by what feeds it. A call that is no layer's
+activation (a softplus of a parameter, a sigmoid inside a formula) becomes a gap with its name, never a count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deadneuron.errors import UsageError
+from deadneuron.measure.activations import function_name
+from deadneuron.measure.feeders import Producer, trace
+from deadneuron.measure.formulas import Formulas
+from deadneuron.measure.functions import MODULES, NO_INTERVAL, READERS, UNSURE
+from deadneuron.measure.kinds import Kind, NoGateError, kind_of
+from deadneuron.measure.tap import Tap
+from deadneuron.records import Phase
+
+if TYPE_CHECKING:
+    from deadneuron.measure.probe import Probe
+
+Key = tuple[nn.Module, str, tuple[float, ...], int]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a function that is being looked at."""
+
+    tap: Tap | None  # None: what it is will be known by what becomes of its output
+    x: Tensor
+    kind: str
+    caller: nn.Module
+    phase: Phase
+
+
+class Functions:
+    """The functional activations of one watched model."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self.taps: dict[Key, Tap | None] = {}  # None: the user does not want it
+        self.formulas = Formulas(self)
+        self.counted: Tensor | None = None  # what a compiled program has just handed over
+        self._zeros: dict[nn.Module, bool] = {}  # whether maximum's other tensor is zero, by caller
+
+    # ── what the mode calls; never raises ────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A torch function is about to be called; what `end` shall be told of, or None."""
+        try:
+            if self.probe.inside is not None:
+                return None
+            read = READERS.get(func)
+            if read is not None:
+                applied = read(*args, **kwargs)
+                return None if applied is None else self._begin(*applied, in_place=_in_place(func, kwargs))
+            if func in self.formulas.interesting or self.formulas.pending is not None:
+                return self.formulas.begin(func, args, kwargs)
+            if func in NO_INTERVAL:
+                self._no_interval(NO_INTERVAL[func])
+        except Exception as error:
+            self.probe.fail("functions", f"{type(error).__name__} in a function that was called: {error}")
+        return None
+
+    def end(self, call: Any, output: Any) -> None:
+        """The function has returned."""
+        try:
+            with torch._C.DisableTorchFunction():
+                if not isinstance(call, Call):
+                    self.formulas.end(call, output)
+                elif call.tap is not None:
+                    call.tap.end(output)
+                elif isinstance(output, Tensor):
+                    self.formulas.wait(call, output)
+        except Exception as error:
+            self.probe.fail("functions", f"{type(error).__name__} in a function that was called: {error}")
+
+    def compiled(self, x: Tensor, kind: str, parameters: tuple[float, ...], other: Tensor | None) -> None:
+        """A compiled program applies an activation. May raise."""
+        probe, caller = self.probe, self.probe.stack.caller()
+        phase = probe.phase()
+        if probe.inside is not None or caller is None or phase is None or not x.numel():
+            return
+        with torch._C.DisableTorchFunction():
+            if kind in UNSURE:
+                self.miss(caller, kind, "in compiled code it is not told from a part of a formula")
+            elif other is None or kind == "prelu" or self._is_zero(caller, other):
+                tap = self.tap(caller, kind, parameters, other)
+                if tap is not None:
+                    tap.observe(x, phase)
+                    if tap.pending is not None:
+                        tap.end(tap.kind.module.forward(x))
+        self.counted = x
+
+    # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(
+        self, x: Any, kind: str, parameters: tuple[float, ...], other: Tensor | None, *, in_place: bool
+    ) -> Call | None:
+        probe, caller = self.probe, self.probe.stack.caller()
+        phase = probe.phase()
+        if caller is None or phase is None or not isinstance(x, Tensor):
+            return None
+        with torch._C.DisableTorchFunction():
+            if not x.is_floating_point() or not x.numel():
+                return None
+            if self.counted is x:  # the program that a debugging backend runs call by call
+                self.counted = None
+                return None
+            self.formulas.settle(used=x)
+            if other is not None and kind != "prelu" and not self._is_zero(caller, other):
+                return None
+            if kind in UNSURE and not in_place:
+                return Call(None, x, kind, caller, phase)
+            tap = self.layer(caller, kind, parameters, x, other)
+            if tap is None:
+                return None
+            tap.observe(x, phase)
+            return Call(tap, x, kind, caller, phase)
+
+    def layer(
+        self, caller: nn.Module, kind: str, parameters: tuple[float, ...], x: Tensor, other: Tensor | None = None
+    ) -> Tap | None:
+        """The tap of a call that acts as a layer's activation; None, and a gap, if it does not."""
+        producer = trace(x)
+        if x.requires_grad and (producer is None or producer.beyond or (kind in UNSURE and producer.bent)):
+            self.miss(caller, kind, _why_no_layer(producer))
+            return None
+        if kind in UNSURE and not x.requires_grad and not self._seen(caller, kind) and not self.formulas.made(x):
+            self.miss(caller, kind, "without a gradient it is not told from a part of a formula")
+            return None
+        return self.tap(caller, kind, parameters, other)
+
+    def tap(
+        self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None = None
+    ) -> Tap | None:
+        """The tap of a function with these parameters in this module's forward, made when it is first called."""
+        key = (caller, kind, parameters, id(other) if kind == "prelu" else 0)
+        if key not in self.taps:
+            self.taps[key] = self._new_tap(caller, kind, parameters, other)
+        return self.taps[key]
+
+    def _new_tap(self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None) -> Tap | None:
+        probe, name = self.probe, self.name(caller, kind)
+        if name not in probe.choice:
+            return None
+        taken = sum(tap is not None and tap.name.partition(" ")[0] == name for tap in self.taps.values())
+        if taken:  # leaky_relu with another slope in the same forward
+            name = f"{name} {taken + 1}"
+        module = MODULES[kind](other) if kind == "prelu" else MODULES[kind](*parameters)
+        try:
+            found: Kind = kind_of(module, probe.epsilon)
+        except (NoGateError, UsageError) as error:
+            probe.note(name, str(error))
+            return None
+        if probe.discovered:
+            probe.note(name, f"first seen in pass {probe.counted}: calls before may have gone unseen")
+        return Tap(probe, name, found, caller, (kind, parameters))
+
+    def name(self, caller: nn.Module, kind: str) -> str:
+        return function_name(self.probe.names.get(caller, ""), kind)
+
+    def miss(self, caller: nn.Module, kind: str, reason: str) -> None:
+        """An activation in name that is not measured."""
+        name = self.name(caller, kind)
+        if name in self.probe.choice:
+            self.probe.note(name, reason)
+
+    def _no_interval(self, kind: str) -> None:
+        caller = self.probe.stack.caller()
+        if caller is not None and self.probe.phase() is not None:
+            self.miss(caller, kind, "it has no gate that is an interval")
+
+    def _seen(self, caller: nn.Module, kind: str) -> bool:
+        return any(key[0] is caller and key[1] == kind for key in self.taps)
+
+    def _is_zero(self, caller: nn.Module, other: Tensor) -> bool:
+        """Whether maximum's other tensor is zero: looked at once, for on a GPU to look is to wait."""
+        if caller not in self._zeros:
+            self._zeros[caller] = not bool(other.detach().any())
+        return self._zeros[caller]
+
+    def clear(self) -> None:
+        self.taps.clear()
+        self._zeros.clear()
+        self.formulas.clear()
+        self.counted = None
+
+
+def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
+    return getattr(func, "__name__", "").endswith("_") or bool(kwargs.get("inplace"))
+
+
+def _why_no_layer(producer: Producer | None) -> str:
+    if producer is None:
+        return "it is not fed by a layer, but by parameters or by what nothing is known of"
+    if producer.beyond:
+        return "it is fed by another activation, not by a layer"
+    return "a part of a formula: it is not judged by itself"

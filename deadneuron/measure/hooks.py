@@ -1,0 +1,125 @@
+"""The hooks that sit on a user's modules: each passes on what it sees, or leaves an operator in a traced program.
+
+Nothing is ever raised into the user's forward. What `torch.export`, `torch.jit.trace` and the like make of the model
+stays free of us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from deadneuron.measure import compiled
+from deadneuron.measure.callstack import count_examples
+from deadneuron.measure.inert import InertWhenCopied
+
+if TYPE_CHECKING:
+    from deadneuron.measure.probe import Probe
+    from deadneuron.measure.tap import Mute, Tap
+
+_is_tracing = torch._C._is_tracing
+
+
+def attach_to_container(probe: Probe, module: nn.Module) -> list[RemovableHandle]:
+    """Hook a module whose forward may apply activations; the handles are the caller's to remove."""
+    # First of all pre-hooks and last of all hooks: what the user's own hooks call counts as inside.
+    return [
+        module.register_forward_pre_hook(Enter(probe, module), with_kwargs=True, prepend=True),
+        module.register_forward_hook(Leave(probe, module), always_call=True),
+    ]
+
+
+def attach_to_activation(tap: Tap | Mute, module: nn.Module) -> list[RemovableHandle]:
+    """Hook a module that is an activation. A pre-hook, because in place it has overwritten its input afterwards."""
+    return [
+        module.register_forward_pre_hook(Before(tap), with_kwargs=True),
+        module.register_forward_hook(After(tap), prepend=True, always_call=True),
+    ]
+
+
+class Enter(InertWhenCopied):
+    """The pre-hook of a container."""
+
+    def __init__(self, probe: Probe, module: nn.Module) -> None:
+        self.probe, self.module = probe, ref(module)
+        self.who, self.order = compiled.register(self), probe.order
+        self.masked = module is probe.model
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            if not torch.compiler.is_exporting():
+                examples = _count_examples_traced(args, kwargs, self.probe.batch_axis)
+                mask = self.probe.mask.pick(args, kwargs) if self.masked else None
+                torch.ops.deadneuron.enter(self.who, self.order, examples, mask)
+                self.probe.mode.enter_traced(module)
+        elif not _is_tracing():
+            self.probe.stack.enter(
+                module,
+                lambda: count_examples((args, kwargs), self.probe.batch_axis),
+                lambda: self.probe.mask.pick(args, kwargs) if self.masked else None,
+            )
+
+
+class Leave(InertWhenCopied):
+    """The forward hook of a container; runs after an exception too."""
+
+    def __init__(self, probe: Probe, module: nn.Module) -> None:
+        self.probe, self.module = probe, ref(module)
+        self.who, self.order = compiled.register(self), probe.order
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if torch.compiler.is_compiling():
+            if not torch.compiler.is_exporting():
+                self.probe.mode.leave_traced(module)
+                torch.ops.deadneuron.leave(_first_traced(output), self.who, self.order)
+        elif not _is_tracing():
+            self.probe.stack.leave(module, output)
+
+
+class Before(InertWhenCopied):
+    """The pre-hook of an activation module."""
+
+    def __init__(self, tap: Tap | Mute) -> None:
+        self.tap = tap
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs.get("input")
+        if torch.compiler.is_compiling():
+            if not torch.compiler.is_exporting() and isinstance(x, Tensor):
+                torch.ops.deadneuron.begin(x, self.tap.who, self.tap.order)
+        elif not _is_tracing():
+            self.tap.begin(x)
+
+
+class After(InertWhenCopied):
+    """The forward hook of an activation module; runs after an exception too."""
+
+    def __init__(self, tap: Tap | Mute) -> None:
+        self.tap = tap
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if torch.compiler.is_compiling():
+            if not torch.compiler.is_exporting():
+                out = output if isinstance(output, Tensor) else None
+                torch.ops.deadneuron.end(out, self.tap.who, self.tap.order)
+        elif not _is_tracing():
+            self.tap.end(output)
+
+
+def _count_examples_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch_axis: int) -> int:
+    """`count_examples` for the usual arguments, plain enough to be traced; -1 if it cannot be told."""
+    examples = -1
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.dim() > batch_axis >= -value.dim() and examples == -1:
+            examples = value.shape[batch_axis]
+    return examples
+
+
+def _first_traced(output: Any) -> Tensor | None:
+    value = output[0] if isinstance(output, (tuple, list)) and output else output
+    return value if isinstance(value, Tensor) and value.is_floating_point() else None
