@@ -32,7 +32,6 @@ _SCHEMAS = {
     "enter": "(Tensor who, Tensor(a!) order, SymInt examples, Tensor? mask) -> ()",
     "leave": "(Tensor? output, Tensor who, Tensor(a!) order) -> ()",
     "apply": "(Tensor x, Tensor? other, Tensor(a!) order, str kind, float[] parameters) -> ()",
-    "miss": "(Tensor(a!) order, str where, str reason) -> ()",
 }
 
 
@@ -73,10 +72,6 @@ def _apply(x: Tensor, other: Tensor | None, order: Tensor, kind: str, parameters
     _run(order, lambda probe: probe.functions.compiled(x, kind, tuple(parameters), other))
 
 
-def _miss(order: Tensor, where: str, reason: str) -> None:
-    _run(order, lambda probe: probe.note(where, reason))
-
-
 def _run(order: Tensor, act: Callable[[Any], None]) -> None:
     probe = owner_of(order)
     if probe is None or not probe.on:
@@ -97,25 +92,51 @@ class Rehearsal:
     def __init__(self, probe: Any) -> None:
         self.probe = probe
         self.running: list[Any] = []
+        self.inside: Any = None  # the activation module that is being traced
         self.calls: dict[Any, int] = {}
+        self._pass = 0
         self.producers: dict[tuple[Any, nn.Module | None, int], Producer] = {}
 
     def enter(self, hook: Any) -> None:
         if hook is not None and hook in self.running:  # a trace that was broken off began again
             del self.running[self.running.index(hook) :]
         if not self.running:
-            self.calls.clear()
+            self._begin_anew()
         self.running.append(hook)
 
     def leave(self, hook: Any) -> None:
         if self.running:
             self.running.pop()
 
-    def observe(self, key: Any, x: Tensor) -> None:
+    def begin(self, tap: Any, x: Tensor) -> None:
+        """An activation module is traced."""
+        self._look_at_pass()
+        if self.inside is None:
+            self.inside = tap
+            self._observe(tap, x)
+
+    def end(self, tap: Any) -> None:
+        if self.inside is tap:
+            self.inside = None
+
+    def apply(self, key: tuple[str, tuple[float, ...]], x: Tensor) -> None:
+        """A function is traced."""
+        self._look_at_pass()
+        if self.inside is None:
+            self._observe(key, x)
+
+    def _look_at_pass(self) -> None:
+        if not self.running and self._pass != self.probe.passes:  # the hooks of what is traced have run in earnest
+            self._begin_anew()
+
+    def _observe(self, key: Any, x: Tensor) -> None:
+        if x.grad_fn is None:
+            return
         hook = self.running[-1] if self.running else None
-        caller = hook.module() if hook is not None else None
-        call = self.calls.get(key, 0)
-        self.calls[key] = call + 1
+        caller = hook.module() if hook is not None else self.probe.stack.caller()
+        counted = (key, caller) if isinstance(key, tuple) else key  # a function's calls are counted for each caller
+        call = self.calls.get(counted, 0)
+        self.calls[counted] = call + 1
         producer = trace(x)
         if producer is None:
             return
@@ -153,9 +174,13 @@ class Rehearsal:
         leaves = tuple(mine[names[id(p)]] for p in producer.parameters if names.get(id(p)) in mine)
         return Producer(producer.axis, leaves, producer.path) if len(leaves) == len(producer.parameters) else None
 
+    def _begin_anew(self) -> None:
+        self.calls.clear()
+        self.inside, self._pass = None, self.probe.passes
+
     def clear(self) -> None:
         self.running.clear()
-        self.calls.clear()
+        self._begin_anew()
         self.producers.clear()
 
 
@@ -179,8 +204,15 @@ def _fake_hook(who: Tensor) -> Any:
 
 
 def _fake_begin(x: Tensor, who: Tensor, order: Tensor) -> None:
-    if x.grad_fn is not None and (hook := _fake_hook(who)) is not None:
-        hook.probe.rehearsal.observe(hook, x)
+    hook = _fake_hook(who)
+    if hook is not None:
+        hook.probe.rehearsal.begin(hook, x)
+
+
+def _fake_end(output: Tensor | None, who: Tensor, order: Tensor) -> None:
+    hook = _fake_hook(who)
+    if hook is not None:
+        hook.probe.rehearsal.end(hook)
 
 
 def _fake_enter(who: Tensor, order: Tensor, examples: int, mask: Tensor | None) -> None:
@@ -198,7 +230,7 @@ def _fake_leave(output: Tensor | None, who: Tensor, order: Tensor) -> None:
 def _fake_apply(x: Tensor, other: Tensor | None, order: Tensor, kind: str, parameters: list[float]) -> None:
     probe = _fake_hook(order) if x.grad_fn is not None else None
     if probe is not None:
-        probe.rehearsal.observe((kind, tuple(parameters)), x)
+        probe.rehearsal.apply((kind, tuple(parameters)), x)
 
 
 def _nothing(*args: Any) -> None:

@@ -12,11 +12,13 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
 from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled
 from deadneuron.measure.callstack import count_examples
 from deadneuron.measure.inert import InertWhenCopied
+from deadneuron.measure.mode import FunctionMode
 
 if TYPE_CHECKING:
     from deadneuron.measure.probe import Probe
@@ -29,17 +31,33 @@ def attach_to_container(probe: Probe, module: nn.Module) -> list[RemovableHandle
     """Hook a module whose forward may apply activations; the handles are the caller's to remove."""
     # First of all pre-hooks and last of all hooks: what the user's own hooks call counts as inside.
     return [
-        module.register_forward_pre_hook(Enter(probe, module), with_kwargs=True, prepend=True),
-        module.register_forward_hook(Leave(probe, module), always_call=True),
+        _renumbered(module.register_forward_pre_hook(Enter(probe, module), with_kwargs=True, prepend=True), probe),
+        _renumbered(module.register_forward_hook(Leave(probe, module), always_call=True), probe),
     ]
 
 
 def attach_to_activation(tap: Tap | Mute, module: nn.Module) -> list[RemovableHandle]:
     """Hook a module that is an activation. A pre-hook, because in place it has overwritten its input afterwards."""
     return [
-        module.register_forward_pre_hook(Before(tap), with_kwargs=True),
-        module.register_forward_hook(After(tap), prepend=True, always_call=True),
+        _renumbered(module.register_forward_pre_hook(Before(tap), with_kwargs=True), tap.probe),
+        _renumbered(module.register_forward_hook(After(tap), prepend=True, always_call=True), tap.probe),
     ]
+
+
+def _renumbered(handle: RemovableHandle, probe: Probe) -> RemovableHandle:
+    """Give a hook the number that all hooks of this probe have.
+
+    torch.compile makes a hook's number a condition of the compiled code: with one number, equal layers share it.
+    """
+    for reference in (handle.hooks_dict_ref, *handle.extra_dict_ref):
+        hooks = reference()
+        if hooks is not None and handle.id in hooks:
+            first = next(iter(hooks)) == handle.id
+            hooks[probe.number] = hooks.pop(handle.id)
+            if first:
+                hooks.move_to_end(probe.number, last=False)
+    handle.id = probe.number
+    return handle
 
 
 class Enter(InertWhenCopied):
@@ -109,6 +127,13 @@ class After(InertWhenCopied):
                 torch.ops.deadneuron.end(out, self.tap.who, self.tap.order)
         elif not _is_tracing():
             self.tap.end(output)
+
+
+for _hook in (Enter, Leave, Before, After, FunctionMode):
+    # The hooks of a module that is compiled by itself run outside of its program, as they are: torch.compile shall not
+    # make programs of them. (Inside a larger program they are traced all the same.)
+    _code = getattr(_hook, "__torch_function__", _hook.__call__).__code__
+    set_code_exec_strategy(_code, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
 
 
 def _count_examples_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch_axis: int) -> int:

@@ -80,12 +80,10 @@ class FunctionMode(TorchFunctionMode):
         if torch.compiler.is_exporting():
             return func(*args, **kwargs)
         if func is checkpoint and args:
-            if self.traced_in is None:
-                where = "torch.compile"
-                reason = "functions inside a checkpoint inside a module that is compiled by itself are not measured"
-                torch.ops.deadneuron.miss(self.order, where, reason)
-                return func(*args, **kwargs)
-            # The segment is traced as a program of its own, to which this mode does not extend by itself.
+            # The segment is traced as a program of its own, to which this mode does not extend by itself. It may not
+            # be the first to change the stack of modes: so that is changed here, to no effect.
+            with self:
+                pass
             return func(self._inside(args[0]), *args[1:], **kwargs)
         read = READERS.get(func)
         if read is not None:

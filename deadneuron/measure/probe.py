@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -65,6 +66,7 @@ class Probe:
         self._outputs: Tensor | None = None  # NaN or Inf once a model's output was, since it was last taken
         self.names = {module: plain_name(name) for name, module in model.named_modules()}
         self.who = self.order = compiled.register(self)
+        self.number = RemovableHandle(OrderedDict()).id  # of all hooks of this probe
         self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
         self.functional = found.functional
         self.functions = Functions(self)
