@@ -41,6 +41,7 @@ class Call:
     aten: str  # the operator: "clamp_min_.default"
     kind: str  # class of that module
     line: str  # the innermost line of Python outside torch
+    pass_number: int  # which call of an outermost module it belongs to
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,14 @@ class Oracle:
         self.opaque: list[Opaque] = []
         self._names = {id(module): name for name, module in model.named_modules()}
         self._running: list[nn.Module] = []
+        self._passes = 0
         self._handles: list[Any] = []
         self._ear = _Ear(self._look)
 
     def __enter__(self) -> Oracle:
         # Hooks on the model itself would turn off the fast path of nn.TransformerEncoderLayer.
         self._handles = [
-            register_module_forward_pre_hook(lambda module, args: self._running.append(module)),
+            register_module_forward_pre_hook(lambda module, args: self._enter(module)),
             register_module_forward_hook(lambda module, args, output: self._leave(module), always_call=True),
         ]
         self._ear.__enter__()
@@ -180,7 +182,8 @@ class Oracle:
         op, x = found
         path, kind = self._place()
         aten = f"{name}.{overload}"
-        self.calls.append(Call(op, path, x.detach().clone(), len(self.calls), aten, kind, line_outside_torch()))
+        copy = x.detach().clone()
+        self.calls.append(Call(op, path, copy, len(self.calls), aten, kind, line_outside_torch(), self._passes))
 
     def _place(self) -> tuple[str, str]:
         if not self._running:
@@ -188,6 +191,10 @@ class Oracle:
         module = self._running[-1]
         kind = type(module).__name__
         return self._names.get(id(module), f"<{kind}>"), kind
+
+    def _enter(self, module: nn.Module) -> None:
+        self._passes += not self._running
+        self._running.append(module)
 
     def _leave(self, module: nn.Module) -> None:
         while self._running and self._running.pop() is not module:

@@ -15,16 +15,23 @@ from typing import Any
 
 from torch import Tensor
 
-from deadneuron.measure.axes import carry
+from deadneuron.measure.axes import carry, wrap
 
 Node = Any  # torch.autograd.graph.Node; its saved attributes are not typed
 
 _WRAPPERS = (  # what may stand between a parameter and the operation that uses it
     *("TBackward", "Transpose", "Permute", "View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Expand"),
-    *("ToCopy", "Clone", "Repeat", "WeightNorm", "Div"),  # casts of autocast, instance norm, weight and spectral norm
+    *(
+        "ToCopy",
+        "Clone",
+        "Repeat",
+        "Select",
+        "WeightNorm",
+        "Div",
+    ),  # casts of autocast, instance norm, weight and spectral norm
 )
 # What lies behind these feeds other units; reentrant checkpointing hides its whole segment in one node.
-_MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "ScaledDotProduct", "CheckpointFunction")
+_MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "GroupedMm", "ScaledDotProduct", "CheckpointFunction")
 # Behind these lie the units of an earlier activation: looked at only where no other branch has a producer.
 _ACTIVATIONS = (
     *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
@@ -42,6 +49,8 @@ class Producer:
     axis: int | None  # unit axis of the pre-activation, from 0; None where it could not be carried
     parameters: tuple[Tensor, ...]  # bias or beta first, then weight: leaves that require grad; none if it is frozen
     path: tuple[int, ...] | None  # edges of the graph from the pre-activation's node to the first parameter
+    part: int | None = None  # which entry along the parameter's first axis, where only one is used (an expert's weight)
+    grouped: bool = False  # one operation for several such entries
     beyond: bool = False  # there is an activation between
     bent: bool = False  # there is something between that is neither a sum, nor a scaling, nor a view, nor a pooling
 
@@ -72,11 +81,13 @@ def trace(x: Tensor) -> Producer | None:
         found = _produces(node, route[-1][1])
         if found is not None:
             axis, units, leaves = found
+            grouped = node.name().startswith("GroupedMm")
             axis, bent = _forwards(route, axis, units), any(_bends(node) for node, _, _ in route[:-1])
             if leaves:
                 steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
-                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, beyond, bent)
-            frozen = frozen or Producer(axis, (), (), beyond, bent)
+                part = _part_on(node, leaves[0][1])
+                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, part, grouped, beyond, bent)
+            frozen = frozen or Producer(axis, (), (), None, grouped, beyond, bent)
             continue
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
@@ -85,15 +96,34 @@ def trace(x: Tensor) -> Producer | None:
     return frozen
 
 
-def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor) -> bool:
+def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, part: int | None) -> bool:
     """Whether the same path through the graph of `x` ends at the same parameter: a check of about a microsecond."""
     node: Node = x.grad_fn
     for edge in path:
+        if part is not None and _selected(node) not in (None, part):
+            return False
         edges = node.next_functions
         if edge >= len(edges) or edges[edge][0] is None:
             return False
         node = edges[edge][0]
     return getattr(node, "variable", None) is feeder
+
+
+def _part_on(node: Node, path: tuple[int, ...]) -> int | None:
+    """The entry of the parameter at the end of the path that is selected on the way."""
+    for edge in path:
+        part = _selected(node)
+        if part is not None:
+            return part
+        node = node.next_functions[edge][0]
+    return None
+
+
+def _selected(node: Node) -> int | None:
+    """The index of `parameter[index]`, where the node is that: along the first axis, of a leaf."""
+    if not node.name().startswith("Select") or node._saved_dim != 0 or _leaf(node.next_functions[0][0]) is None:
+        return None
+    return wrap(node._saved_index, int(node._saved_self_sym_sizes[0]))
 
 
 def _bends(node: Node) -> bool:
@@ -145,6 +175,8 @@ def _owned(name: str, shape: tuple[int, ...], edges: Any) -> tuple[int | None, _
     if name.startswith(("Mm", "Bmm")):
         right, left = _leaves(edges, (1,)), _leaves(edges, (0,))
         return (rank - 1, right) if right or not left else (rank - 2, left)  # weight @ x: units are the rows
+    if name.startswith("GroupedMm"):  # rows, the matrices of all groups
+        return rank - 1, _leaves(edges, (1,))
     if name.startswith("Mv"):
         return 0, _leaves(edges, (0,))
     if "Convolution" in name:  # Convolution, MkldnnConvolution, Cudnn…: input, weight, bias

@@ -1,4 +1,4 @@
-"""Sigmoids and tanhs that are part of a formula: x · sigmoid(βx), and GELU's ½ x (1 + tanh(c (x + 0.0447 x³))).
+"""Sigmoids and tanhs that are part of a formula: x · sigmoid(βx), GELU's ½ x (1 + erf(x / √2)) and its form with tanh.
 
 What a functional sigmoid or tanh is, is known by what becomes of its output. So it waits: multiplied with its own
 input it is a Swish, plus one after a cube it is a GELU, and these are judged whole, on x. Everything else that is fed
@@ -7,6 +7,7 @@ by a layer through nothing but sums, scalings and views is an activation of its 
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from deadneuron.measure.functional import Call, Functions
 
 _TIMES = (torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__)
+_OVER = (torch.div, torch.divide, Tensor.div, Tensor.divide, Tensor.__truediv__)
 _PLUS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_)
 _POWERS = (torch.pow, Tensor.pow, Tensor.__pow__)
 # Functions that own parameters, the unit axis of what they give, and where their parameters stand.
@@ -63,7 +65,7 @@ class Made:
 class Formulas:
     """What the functional activations of one model are part of."""
 
-    interesting = frozenset((*_TIMES, *_PLUS, *_POWERS, *_PRODUCERS))
+    interesting = frozenset((*_TIMES, *_OVER, *_PLUS, *_POWERS, *_PRODUCERS))
 
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
@@ -81,7 +83,9 @@ class Formulas:
             return func, args, kwargs
         if func in _POWERS and len(args) == 2 and _is_number(args[1]) and args[1] == 3 and isinstance(args[0], Tensor):
             self._cubed = ref(args[0])
-        elif func in _TIMES and len(args) == 2 and any(_is_number(arg) for arg in args):
+        elif (func in _TIMES and len(args) == 2 and any(_is_number(arg) for arg in args)) or (
+            func in _OVER and len(args) == 2 and _is_number(args[1]) and args[1] != 0
+        ):
             return func, args, kwargs
         return None
 
@@ -100,7 +104,9 @@ class Formulas:
             self.last = Made(ref(output), output.dim(), axis % output.dim() if output.dim() else 0, parameter)
             return
         x, beta = (args[0], args[1]) if isinstance(args[0], Tensor) else (args[1], args[0])
-        self._scaled = (ref(output), ref(x), float(beta))
+        if not isinstance(x, Tensor) or isinstance(beta, Tensor):
+            return
+        self._scaled = (ref(output), ref(x), 1 / float(beta) if func in _OVER else float(beta))
 
     def wait(self, call: Call, output: Tensor) -> None:
         """A sigmoid or tanh has given `output`."""
@@ -117,6 +123,8 @@ class Formulas:
         if pending is None:
             return
         call, functions = pending.call, self.functions
+        if call.kind == "erf":
+            return  # no activation by itself
         if pending.base._version != pending.version:
             functions.miss(call.caller, call.kind, "what it was given was overwritten before its use was known")
             return
@@ -145,13 +153,15 @@ class Formulas:
             other = others[0] if len(others) == 1 else None
             if call.kind == "sigmoid" and func in _TIMES and other is pending.base and intact:
                 return self._whole("swish", (pending.beta,), pending.base)
-            cubed = self._cubed() if self._cubed is not None else None
-            one = _is_number(other) and operator.eq(other, 1)
-            if call.kind == "tanh" and func in _PLUS and one and cubed is not None:
-                finish = self._whole("gelu", (1.0,), cubed)
-                if finish is not None and finish.tap.pending is not None:  # its output comes three functions later
-                    finish.tap.end(finish.tap.kind.module.forward(cubed.detach()))
-                return None
+            if func in _PLUS and _is_number(other) and operator.eq(other, 1) and intact:
+                erf = call.kind == "erf" and math.isclose(pending.beta, math.sqrt(0.5), rel_tol=1e-4)
+                cubed = self._cubed() if self._cubed is not None and call.kind == "tanh" else None
+                x = pending.base if erf else cubed
+                if x is not None:
+                    finish = self._whole("gelu", (0.0 if erf else 1.0,), x)
+                    if finish is not None:
+                        finish.tap.end_alone(x)  # its output comes some functions later
+                    return None
             self.settle()
         return None
 

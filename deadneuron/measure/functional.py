@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import function_name
@@ -46,6 +47,7 @@ class Functions:
         self.taps: dict[Key, Tap | None] = {}  # None: the user does not want it
         self.formulas = Formulas(self)
         self.counted: Tensor | None = None  # what a compiled program has just handed over
+        self._refused: set[tuple[nn.Module, str]] = set()  # no layer's activation, as a graph told
         self._zeros: dict[nn.Module, bool] = {}  # whether maximum's other tensor is zero, by caller
 
     # ── what the mode calls; never raises ────────────────────────────────────────────────────────────────────────────
@@ -87,14 +89,15 @@ class Functions:
         if probe.inside is not None or caller is None or phase is None or not x.numel():
             return
         with torch._C.DisableTorchFunction():
-            if kind in UNSURE:
+            if kind == "erf":
+                pass
+            elif kind in UNSURE:
                 self.miss(caller, kind, "in compiled code it is not told from a part of a formula")
             elif other is None or kind == "prelu" or self._is_zero(caller, other):
                 tap = self.tap(caller, kind, parameters, other)
                 if tap is not None:
                     tap.observe(x, phase)
-                    if tap.pending is not None:
-                        tap.end(tap.kind.module.forward(x))
+                    tap.end_alone(x)
         self.counted = x
 
     # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,6 +133,9 @@ class Functions:
         producer = trace(x)
         if x.requires_grad and (producer is None or producer.beyond or (kind in UNSURE and producer.bent)):
             self.miss(caller, kind, _why_no_layer(producer))
+            self._refused.add((caller, kind))
+            return None
+        if not x.requires_grad and (caller, kind) in self._refused and not self._seen(caller, kind):
             return None
         if kind in UNSURE and not x.requires_grad and not self._seen(caller, kind) and not self.formulas.made(x):
             self.miss(caller, kind, "without a gradient it is not told from a part of a formula")
@@ -152,9 +158,10 @@ class Functions:
         taken = sum(tap is not None and tap.name.partition(" ")[0] == name for tap in self.taps.values())
         if taken:  # leaky_relu with another slope in the same forward
             name = f"{name} {taken + 1}"
-        module = MODULES[kind](other) if kind == "prelu" else MODULES[kind](*parameters)
         try:
-            found: Kind = kind_of(module, probe.epsilon)
+            with _disable_current_modes():  # what is computed here is nothing that the user's own modes should see
+                module = MODULES[kind](other) if kind == "prelu" else MODULES[kind](*parameters)
+                found: Kind = kind_of(module, probe.epsilon)
         except (NoGateError, UsageError) as error:
             probe.note(name, str(error))
             return None
@@ -188,6 +195,7 @@ class Functions:
     def clear(self) -> None:
         self.taps.clear()
         self._zeros.clear()
+        self._refused.clear()
         self.formulas.clear()
         self.counted = None
 

@@ -164,6 +164,7 @@ _SPELLINGS: dict[Reader, tuple[Any, ...]] = {
     _plain("hardsigmoid"): (F.hardsigmoid,),
     _plain("sigmoid"): (torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid, torch.special.expit),
     _plain("tanh"): (torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, F.tanh),
+    _plain("erf"): (torch.erf, Tensor.erf),
     _plain("softsign"): (F.softsign,),
     _plain("logsigmoid"): (F.logsigmoid,),
     _threshold: (F.threshold, torch.threshold, torch.threshold_),
@@ -185,4 +186,4 @@ _SPELLINGS: dict[Reader, tuple[Any, ...]] = {
 READERS: dict[Any, Reader] = {function: read for read, functions in _SPELLINGS.items() for function in functions}
 
 # Part of a formula as often as they are a layer's activation: `measure.formulas` decides.
-UNSURE = ("sigmoid", "tanh")
+UNSURE = ("sigmoid", "tanh", "erf")

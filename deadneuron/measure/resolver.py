@@ -45,7 +45,8 @@ class Resolver:
         where = self.probe.names.get(caller, "") if caller is not None else ""
         path = producer.path if producer is not None else None
         known = self.routes.get((caller, call))
-        site = self._known(where, feeder, path, call, has_graph=x.grad_fn is not None)
+        part = producer.part if producer is not None else None
+        site = self._known(where, feeder, part, path, call, has_graph=x.grad_fn is not None)
         if site is not None:
             if path is not None:
                 site.path, site.traced = path, True
@@ -66,14 +67,21 @@ class Resolver:
         return known
 
     def _known(
-        self, where: str, feeder: Tensor | None, path: tuple[int, ...] | None, call: int, *, has_graph: bool
+        self,
+        where: str,
+        feeder: Tensor | None,
+        part: int | None,
+        path: tuple[int, ...] | None,
+        call: int,
+        *,
+        has_graph: bool,
     ) -> LiveSite | None:
         """The site of this caller that the same parameter feeds; that of the same call where nothing feeds either."""
         mine = [site for site in self.sites if site.caller == where]
         if feeder is None:
             return next((site for site in mine if has_graph and site.feeder is None and site.nth == call), None)
         # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
-        fed = [site for site in mine if site.feeder is feeder]
+        fed = [site for site in mine if site.feeder is feeder and site.part == part]
         return (
             next((site for site in fed if path is not None and site.path == path), None)
             or next((site for site in fed if site.nth == call), None)
@@ -117,6 +125,7 @@ class Resolver:
             nth=call,
             feeder=producer.feeder if producer else None,
             path=producer.path if producer else None,
+            part=producer.part if producer else None,
             traced=x.grad_fn is not None,
             low=self.tap.kind.low(self.probe.epsilon),
             axes={x.dim(): axis},
@@ -124,6 +133,9 @@ class Resolver:
         if axis_from == "shape" and x.dim() > 2:
             shape = tuple(x.shape)
             self.probe.fail(self.name, f"unit axis {axis} assumed for shape {shape}: say it with unit_axis=")
+        if producer is not None and producer.grouped:
+            reason = "one call computes several experts: a unit here is the same neuron of all of them together"
+            self.probe.note(self.name, reason)
         self.sites.append(site)
         self.probe.sites.append(site)
         return site
@@ -143,4 +155,4 @@ def _confirmed(site: LiveSite, x: Tensor) -> bool:
     """Whether this call's pre-activation still comes from what feeds the site (or from nothing that can be known)."""
     if site.feeder is None or site.path is None:
         return site.traced
-    return still_fed_by(x, site.path, site.feeder)
+    return still_fed_by(x, site.path, site.feeder, site.part)

@@ -41,6 +41,7 @@ class LiveSite:
     nth: int  # which call of the module in one pass it was when it was first seen
     feeder: Tensor | None = None
     path: tuple[int, ...] | None = None  # from the pre-activation to the feeder, through the autograd graph
+    part: int | None = None  # which entry of the feeder, where only one is used
     is_output: bool = False  # the model returns what it gives
     traced: bool = False  # a graph was searched; no feeder after that means that there is none
     low: Tensor | None = None  # [units] or [1], the gate's lower end where it is learned
@@ -108,7 +109,9 @@ def site_names(sites: Sequence[LiveSite], parameters: Mapping[int, str]) -> list
     for site in sites:
         name = site.module
         if counts[site.module] > 1:
-            feeder = parameters.get(id(site.feeder), "").rpartition(".")[0] if site.feeder is not None else ""
+            feeder = parameters.get(id(site.feeder), "") if site.feeder is not None else ""
+            # The layer's name tells; an entry of a stack of experts is told by the stack's own.
+            feeder = feeder.rpartition(".")[0] if site.part is None else f"{feeder}[{site.part}]"
             name = f"{site.module}@{feeder}" if feeder else f"{site.module}#{site.call}"
         if name in names:
             name = f"{name}#{site.call}"

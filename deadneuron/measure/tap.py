@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from deadneuron.measure import compiled, counters
 from deadneuron.measure.axes import NO_AXIS
@@ -70,6 +71,12 @@ class Tap:
             self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
         finally:
             self.pending = None
+
+    def end_alone(self, x: Tensor) -> None:
+        """The same where the output cannot be had: it is computed again from the pre-activation."""
+        if self.pending is not None:
+            with torch.no_grad(), _disable_current_modes():  # the user's own modes need not see it
+                self.end(self.kind.module.forward(x.detach()))
 
     def observe(self, x: Tensor, phase: Phase) -> None:
         """Count the rows of one pre-activation. May raise."""
