@@ -185,6 +185,7 @@ def twins(work: Path) -> str:
     torch.set_num_threads(1)
     cells: list[Cell] = all_cells()
     same: Counter[str] = Counter({cell.way: 0 for cell in cells})
+    seeing: Counter[str] = Counter()
     sizes: dict[str, dict[str, str]] = {}
     seen: dict[str, dict[str, set[str]]] = {}
     wrong = []
@@ -197,6 +198,7 @@ def twins(work: Path) -> str:
         else:
             told, fault = _how_much(pair), _first_fault(pair, exactly=cell.compiler != "inductor")
             same[cell.way] += not pair.differences
+            seeing[cell.way] += bool(pair.watched.sites)
             graphs = f", graphs {pair.plain.graphs} → {pair.watched.graphs}" if cell.compiler else ""
             counts = f"{len(pair.watched.sites)} seen, {len(pair.watched.gaps)} gaps{graphs}"
             seen.setdefault(cell.model, {}).setdefault(cell.way, set()).add(counts)
@@ -215,7 +217,8 @@ def twins(work: Path) -> str:
             *(["", *wrong] if wrong else []),
             "",
             *_table(
-                ["way", "cells", "the same bit for bit"], [[w, sum(c.way == w for c in cells), same[w]] for w in ways]
+                ["way", "cells", "the same bit for bit", "activations seen in"],
+                [[w, sum(c.way == w for c in cells), same[w], seeing[w]] for w in ways],
             ),
             "",
             "The largest difference, relative to the largest value of its tensor; `=` is the same bit for bit.",
@@ -236,8 +239,8 @@ def twins(work: Path) -> str:
 
 
 def _how_much(pair: Any) -> str:
-    sizes = {"loss": pair.largest("loss"), "weights": pair.largest("net"), "random": pair.largest("random")}
-    told = ", ".join(f"{name} {size:.0e}" for name, size in sizes.items() if size)
+    kinds = {"first loss": "loss.0.", "losses": "loss", "weights": "net", "random": "random"}
+    told = ", ".join(f"{name} {size:.0e}" for name, kind in kinds.items() if (size := pair.largest(kind)))
     return told or (f"only {next(iter(pair.differences))}" if pair.differences else "=")
 
 
