@@ -194,7 +194,7 @@ def twins(work: Path) -> str:
         try:
             pair = train_twice(cell, work / str(number))
         except Exception as error:
-            told, fault = type(error).__name__, (str(error).splitlines() or [""])[0]
+            told, fault = type(error).__name__, f"raised {str(error)[:200].strip()!r}"
         else:
             told, fault = _how_much(pair), _first_fault(pair, exactly=cell.compiler != "inductor")
             same[cell.way] += not pair.differences
@@ -225,7 +225,7 @@ def twins(work: Path) -> str:
             "",
             *_table(
                 ["model", "optimizer", "precision", "checkpoints", *ways],
-                [[what, *(row[way] for way in ways)] for what, row in sizes.items()],
+                [[what, *(row.get(way, "") for way in ways)] for what, row in sizes.items()],
             ),
             "",
             "What the monitor saw of it, and the number of graphs unwatched → watched.",
