@@ -1,6 +1,6 @@
-"""Long proofs: more seeds, kills and broken files than a test suite has time for. Writes docs/proof/<date>-*.md.
+"""Long proofs: more seeds, kills, broken files and twins than a test suite has time for; docs/proof/<date>-*.md.
 
-python benchmarks/proof.py [seeds kills fuzz]      (all: about 10 minutes on two cores)
+python benchmarks/proof.py [seeds kills fuzz twins]      (all: about 20 minutes on two cores)
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -27,7 +29,8 @@ from deadneuron.experiments.demo import demo_config, run_demo
 from deadneuron.report.text import render_text
 from deadneuron.store.reader import read_folder
 
-OUT = Path(__file__).parents[1] / "docs" / "proof"
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "proof"
 
 
 def seeds(work: Path) -> str:
@@ -172,7 +175,85 @@ def _mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(raw)
 
 
-PROOFS: dict[str, Callable[[Path], str]] = {"seeds": seeds, "kills": kills, "fuzz": fuzz}
+def twins(work: Path) -> str:
+    """Trainings watched and unwatched from one seed: what is not the same bit for bit."""
+    sys.path.append(str(ROOT / "tests"))
+    from cells import Cell, all_cells
+    from twins import STEPS
+    from twins import twins as train_twice
+
+    torch.set_num_threads(1)
+    cells: list[Cell] = all_cells()
+    same: Counter[str] = Counter({cell.way: 0 for cell in cells})
+    seeing: Counter[str] = Counter()
+    sizes: dict[str, dict[str, str]] = {}
+    seen: dict[str, dict[str, set[str]]] = {}
+    wrong = []
+    for number, cell in enumerate(track(cells, "twins")):
+        what = f"{cell.model} | {cell.optimizer} | {cell.precision} | {'yes' if cell.checkpointed else 'no'}"
+        try:
+            pair = train_twice(cell, work / str(number))
+        except Exception as error:
+            told, fault = type(error).__name__, f"raised {str(error)[:200].strip()!r}"
+        else:
+            told, fault = _how_much(pair), _first_fault(pair, exactly=cell.compiler != "inductor")
+            same[cell.way] += not pair.differences
+            seeing[cell.way] += bool(pair.watched.sites)
+            graphs = f", graphs {pair.plain.graphs} → {pair.watched.graphs}" if cell.compiler else ""
+            counts = f"{len(pair.watched.sites)} seen, {len(pair.watched.gaps)} gaps{graphs}"
+            seen.setdefault(cell.model, {}).setdefault(cell.way, set()).add(counts)
+        sizes.setdefault(what, {})[cell.way] = told
+        if fault:
+            wrong.append(f"- {cell}: {told}, {fault}")
+    ways = list(same)
+    return "\n".join(
+        [
+            f"{len(cells)} cells of {STEPS} steps. Compared: the loss of every step; at the end weights, buffers, "
+            "gradients, optimizer states, and the random states of torch, numpy and Python. Full statistics fall into "
+            "every 3rd step. `watch, x` is watched before it is compiled by x, `x, watch` after.",
+            "",
+            f"**{len(wrong)} of {len(cells)} cells are not as they must be**: the same bit for bit; with inductor, "
+            "which may round otherwise when it compiles something else, the same random states.",
+            *(["", *wrong] if wrong else []),
+            "",
+            *_table(
+                ["way", "cells", "the same bit for bit", "activations seen in"],
+                [[w, sum(c.way == w for c in cells), same[w], seeing[w]] for w in ways],
+            ),
+            "",
+            "The largest difference, relative to the largest value of its tensor; `=` is the same bit for bit.",
+            "",
+            *_table(
+                ["model", "optimizer", "precision", "checkpoints", *ways],
+                [[what, *(row.get(way, "") for way in ways)] for what, row in sizes.items()],
+            ),
+            "",
+            "What the monitor saw of it, and the number of graphs unwatched → watched.",
+            "",
+            *_table(
+                ["model", *ways],
+                [[model, *("; ".join(sorted(row.get(way, ()))) for way in ways)] for model, row in seen.items()],
+            ),
+        ]
+    )
+
+
+def _how_much(pair: Any) -> str:
+    kinds = {"first loss": "loss.0.", "losses": "loss", "weights": "net", "random": "random"}
+    told = ", ".join(f"{name} {size:.0e}" for name, kind in kinds.items() if (size := pair.largest(kind)))
+    return told or (f"only {next(iter(pair.differences))}" if pair.differences else "=")
+
+
+def _first_fault(pair: Any, exactly: bool) -> str:
+    faults = [name for name in pair.differences if exactly or name.startswith("random")]
+    return f"{len(faults)} values from {faults[0]} on" if faults else ""
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+PROOFS: dict[str, Callable[[Path], str]] = {"seeds": seeds, "kills": kills, "fuzz": fuzz, "twins": twins}
 
 
 def main() -> None:
