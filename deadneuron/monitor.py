@@ -22,12 +22,13 @@ from typing import Any, Literal, Self
 from torch import Tensor, nn
 
 from deadneuron.errors import UsageError
-from deadneuron.measure.activations import Choice, Found, check_pattern, find_activations
+from deadneuron.measure.activations import Choice, check_pattern, find_activations
 from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
+from deadneuron.measure.compiled import forget_programs
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.newcomers import Newcomers
-from deadneuron.measure.probe import Probe
+from deadneuron.measure.probe import Plan, Probe
 from deadneuron.measure.roster import describe_run, now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
 from deadneuron.measure.trouble import Trouble
@@ -118,25 +119,20 @@ def watch(
     found = find_activations(model, choice, activations or {}, chosen.sampling.epsilon)
     for pattern in unit_axis or {}:
         check_pattern("unit_axis names no activation", pattern, model, [*found.kinds])
-    masked = Mask(model, mask, batch_axis)
-    name = type(model).__name__
-    path = claim_folder(run, name, overwrite=overwrite)
-    groups = group_names(optimizers, list_groups(optimizers))
-    info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
-    monitor = Monitor(
-        model,
-        optimizers,
-        path,
-        info,
+    plan = Plan(
         found=found,
         choice=choice,
         axes=unit_axis or {},
         batch_axis=batch_axis,
-        mask=masked,
+        mask=Mask(model, mask, batch_axis),
         phases=frozenset(phases),
-        sinks=sinks,
-        on_finding=on_finding,
+        epsilon=chosen.sampling.epsilon,
     )
+    name = type(model).__name__
+    path = claim_folder(run, name, overwrite=overwrite)
+    groups = group_names(optimizers, list_groups(optimizers))
+    info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
+    monitor = Monitor(model, optimizers, path, info, plan, sinks=sinks, on_finding=on_finding)
     for where, reason in found.gaps.items():
         monitor._trouble.note(where, reason)
     if run is None:
@@ -153,13 +149,8 @@ class Monitor:
         optimizers: Sequence[Any],
         path: Path,
         info: RunInfo,
+        plan: Plan,
         *,
-        found: Found,
-        choice: Choice,
-        axes: Mapping[str, int],
-        batch_axis: int,
-        mask: Mask,
-        phases: frozenset[Phase],
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], None] | None,
     ) -> None:
@@ -180,18 +171,12 @@ class Monitor:
         self._writer = writer = Writer(path, info, fail=self._trouble.fail, sinks=sinks)
         self._trouble.write = lambda gap: writer.add("gaps", lambda: [gap])
         writer.open_sinks()
-        self._probe = Probe(
-            model,
-            found,
-            choice,
-            epsilon=info.sampling.epsilon,
-            phases=phases,
-            axes=axes,
-            batch_axis=batch_axis,
-            mask=mask,
-            fail=self._trouble.fail,
-            note=self._trouble.note,
-        )
+        self._probe = Probe(model, plan, self._trouble.fail, self._trouble.note)
+        self._passes = 0  # at the last drain
+        if forget_programs():
+            print(
+                "deadneuron: what torch.compile made before is compiled anew, with the counters in it", file=sys.stderr
+            )
         self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
         self._newcomers = Newcomers(model, self._clock, self._trouble.note) if optimizers else None
@@ -321,6 +306,11 @@ class Monitor:
         for pool in self._probe.pools.values():
             pool.clear()
         self._snapshot = time.monotonic()
+        if self._probe.on and self._probe.passes == self._passes and step > 0:
+            self._trouble.fail(
+                "run", f"no pass of the model was seen in steps {self._first}–{step}: its hooks are not called"
+            )
+        self._passes = self._probe.passes
 
     def _take_snapshot(self) -> None:
         """Hand the open window, as it stands, to the writer; nothing is cleared."""

@@ -35,7 +35,7 @@ CLASSES = {
     "log_sigmoid": "LogSigmoid",
 }
 # Operators that are a part of these activations, which are judged whole.
-WHOLE = {"sigmoid": ("Swish",), "tanh": ("GELU",)}
+WHOLE = {"sigmoid": ("Swish",), "tanh": ("GELU",), "erf": ("GELU",)}
 
 
 def problems(sites: Iterable[Site], windows: Iterable[Window], calls: Iterable[Call], gaps: Iterable[Gap]) -> list[str]:
@@ -59,12 +59,10 @@ def problems(sites: Iterable[Site], windows: Iterable[Window], calls: Iterable[C
         else:
             left = [call for call in left if call not in mine]
     names = {gap.where for gap in gaps}
-    for call in left:
-        if not any(_is_named(call, name) for name in names):
-            found.append(
-                f"{call.op} in {call.module or 'the model'} {tuple(call.x.shape)} is no site and no gap: {call.line}"
-            )
-    return found
+    left = [call for call in left if not any(_is_named(call, name) for name in names)]
+    return found + [
+        f"{call.op} in {call.module} {tuple(call.x.shape)} is neither site nor gap: {call.line}" for call in left
+    ]
 
 
 def _caller(site: Site) -> str:
@@ -115,6 +113,7 @@ def _is_named(call: Call, name: str) -> bool:
     where = name.partition("()")[0]
     caller, _, function = where.rpartition(".")
     if name.endswith(")") or "()" in name:
-        same = CLASSES.get(function, "") == CLASSES.get(call.op, call.op) or function == call.op
+        meant = {function.lower(), *(part for part, wholes in WHOLE.items() if function in map(str.lower, wholes))}
+        same = call.op in meant or CLASSES.get(call.op, "").lower() in meant
         return same and (call.module == caller or call.module.startswith("<"))
     return call.module == where or call.module.startswith(f"{where}.")

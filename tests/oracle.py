@@ -108,6 +108,7 @@ ACTIVATIONS: dict[str, Callable[..., tuple[str, Tensor] | None]] = {
     "_prelu_kernel": _named("prelu"),
     "rrelu_with_noise": _named("rrelu"),
     "log_sigmoid_forward": _named("log_sigmoid"),
+    "erf": _named("erf"),  # half of a GELU that is written out
     "elu": _elu,
     "gelu": _gelu,
     "hardtanh": _hardtanh,

@@ -12,6 +12,7 @@ activation (`Rehearsal`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
@@ -46,6 +47,20 @@ def register(owner: Any) -> Tensor:
 def owner_of(who: Tensor) -> Any:
     """What was registered under this number, or None if it is gone (a monitor that was closed)."""
     return _owners.get(int(who))
+
+
+def forget_programs() -> bool:
+    """Have torch.compile make anew what it made before, for that calls no hooks of ours; whether there was any.
+
+    By default compiled code does not ask again whether a module has hooks (`skip_nnmodule_hook_guards`).
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:
+        return False
+    programs = getattr(getattr(dynamo.convert_frame, "output_codes", None), "seen", True)
+    if programs:
+        dynamo.reset()
+    return bool(programs)
 
 
 # ── when the program runs ────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -30,25 +31,28 @@ _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", la
 _LOOKS = 3  # first passes in which functional activations are looked for, whether or not one was found
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of a model is measured, and how."""
+
+    found: Found
+    choice: Choice
+    axes: Mapping[str, int]  # unit axes that the user states, by pattern
+    batch_axis: int
+    mask: Mask
+    phases: frozenset[Phase]
+    epsilon: float
+
+
 class Probe:
     """All hooks of one monitor on one model, and the counters behind them."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        found: Found,
-        choice: Choice,
-        *,
-        epsilon: float,
-        phases: frozenset[Phase],
-        axes: Mapping[str, int],
-        batch_axis: int,
-        mask: Mask,
-        fail: Callable[[str, str], None],
-        note: Callable[[str, str], None],
+        self, model: nn.Module, plan: Plan, fail: Callable[[str, str], None], note: Callable[[str, str], None]
     ) -> None:
-        self.model, self.choice, self.epsilon, self.phases = model, choice, epsilon, phases
-        self.axes, self.batch_axis, self.mask = axes, batch_axis, mask
+        found = plan.found
+        self.model, self.choice, self.epsilon, self.phases = model, plan.choice, plan.epsilon, plan.phases
+        self.axes, self.batch_axis, self.mask = plan.axes, plan.batch_axis, plan.mask
         self.fail = fail  # (where, reason): becomes a Gap and one warning
         self.note = note  # (where, reason): becomes a Gap
         self.on = True
@@ -67,7 +71,7 @@ class Probe:
         self.names = {module: plain_name(name) for name, module in model.named_modules()}
         self.who = self.order = compiled.register(self)
         self.number = RemovableHandle(OrderedDict()).id  # of all hooks of this probe
-        self.stack = CallStack(self._on_enter, self._on_leave, batch_axis)
+        self.stack = CallStack(self._on_enter, self._on_leave, plan.batch_axis)
         self.functional = found.functional
         self.functions = Functions(self)
         self.mode = FunctionMode(self)
