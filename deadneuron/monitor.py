@@ -172,7 +172,6 @@ class Monitor:
         self._trouble.write = lambda gap: writer.add("gaps", lambda: [gap])
         writer.open_sinks()
         self._probe = Probe(model, plan, self._trouble.fail, self._trouble.note)
-        self._passes = 0  # at the last drain
         if forget_programs():
             print(
                 "deadneuron: what torch.compile made before is compiled anew, with the counters in it", file=sys.stderr
@@ -306,11 +305,9 @@ class Monitor:
         for pool in self._probe.pools.values():
             pool.clear()
         self._snapshot = time.monotonic()
-        if self._probe.on and self._probe.passes == self._passes and step > 0:
-            self._trouble.fail(
-                "run", f"no pass of the model was seen in steps {self._first}–{step}: its hooks are not called"
-            )
-        self._passes = self._probe.passes
+        if self._probe.on and not self._probe.heard and step > 0:
+            span = f"steps {self._first}–{step}"
+            self._trouble.fail("run", f"no pass of the model was seen in {span}: its hooks are not called")
 
     def _take_snapshot(self) -> None:
         """Hand the open window, as it stands, to the writer; nothing is cleared."""

@@ -57,10 +57,10 @@ def forget_programs() -> bool:
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is None:
         return False
-    programs = getattr(getattr(dynamo.convert_frame, "output_codes", None), "seen", True)
-    if programs:
+    any_made = bool(getattr(getattr(dynamo.convert_frame, "output_codes", None), "seen", True))
+    if any_made:
         dynamo.reset()
-    return bool(programs)
+    return any_made
 
 
 # ── when the program runs ────────────────────────────────────────────────────────────────────────────────────────────

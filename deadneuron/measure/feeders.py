@@ -96,7 +96,7 @@ def trace(x: Tensor) -> Producer | None:
     return frozen
 
 
-def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, part: int | None) -> bool:
+def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, part: int | None = None) -> bool:
     """Whether the same path through the graph of `x` ends at the same parameter: a check of about a microsecond."""
     node: Node = x.grad_fn
     for edge in path:

@@ -59,6 +59,7 @@ class Probe:
         self.full = True  # full statistics in this step
         self.dirty = False  # a pass was counted since the last seal
         self.ran = False  # a training pass began since the last seal, counted or not
+        self.heard = False  # any hook was called since the last drain
         self.compiled = False  # compiled code reported something
         self.passes = 0
         self.counted = 0  # of them, those of a phase that counts
@@ -148,6 +149,7 @@ class Probe:
             for site in tap.sites:
                 site.low = low
         self._looks = max(self._looks, 1)
+        self.heard = False
 
     def stated_axis(self, name: str) -> int | None:
         """The unit axis that the user states for an activation."""
@@ -189,6 +191,7 @@ class Probe:
         self.functions.formulas.pending = None
         self.mode.take_off()
         self.passes += 1
+        self.heard = True
         phase = self.phase()
         if self.model.training and _in_backward() == -1:
             self.ran = True

@@ -105,7 +105,7 @@ class Tap:
             slot.open.sub_(closed)
         slot.open.add_(rows)
         slot.add_totals(rows, examples, rows if full else 0)
-        probe.dirty = True
+        probe.dirty = probe.heard = True
         probe.ran = probe.ran or phase == "train"
         if full:
             self.pending = (site, phase)
