@@ -305,9 +305,16 @@ class Monitor:
         for pool in self._probe.pools.values():
             pool.clear()
         self._snapshot = time.monotonic()
-        if self._probe.on and not self._probe.heard and step > 0:
-            span = f"steps {self._first}–{step}"
-            self._trouble.fail("run", f"no pass of the model was seen in {span}: its hooks are not called")
+        if self._probe.on and not self._probe.heard:
+            self._find_hearing(step)
+
+    def _find_hearing(self, step: int) -> None:
+        """No hook was called since the last drain: say so, and have compiled code made anew if it may be that."""
+        reason = f"no pass of the model was seen in steps {self._first}–{step}"
+        if forget_programs():  # made for another model with the same code, it may be used for this one
+            self._trouble.fail("run", f"{reason}: what torch.compile made is compiled anew, with the counters in it")
+        elif step > 0:
+            self._trouble.fail("run", f"{reason}: its hooks are not called")
 
     def _take_snapshot(self) -> None:
         """Hand the open window, as it stands, to the writer; nothing is cleared."""

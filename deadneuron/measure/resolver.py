@@ -38,6 +38,13 @@ class Resolver:
             site = self.routes[caller, call] = self._resolve(x, caller, call)
         return site
 
+    def expects(self, x: Tensor) -> bool:
+        """Whether the next call, given `x`, is one whose feeder is known: then there is nothing to find out."""
+        calls = self.probe.stack.calls.get(id(self.tap), 0)
+        site = self.routes.get((self.tap.caller or self.probe.stack.caller(), calls))
+        fed = site is not None and site.feeder is not None and site.path is not None and x.grad_fn is not None
+        return fed and site is not None and _confirmed(site, x)
+
     def _resolve(self, x: Tensor, caller: nn.Module | None, call: int) -> LiveSite:
         """The site of this caller and feeder, or of this call where no feeder is known; a new one if there is none."""
         producer = trace(x) or self.probe.without_graph(self.tap, x, caller, call)

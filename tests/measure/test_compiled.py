@@ -11,6 +11,7 @@ from watching import added_up, frozen_sgd
 from zoo import INPUTS, NEVER, step_once, thresholds_linear
 
 import deadneuron
+from deadneuron.errors import DeadneuronWarning
 
 pytestmark = [
     # Torch's own, where it traces a tensor that is no leaf, and where it exports or loads inductor.
@@ -195,3 +196,19 @@ def test_what_is_exported_is_free_of_operators_of_ours(run):
         traced = torch.jit.trace(model, (torch.randn(7, INPUTS),), check_trace=False)
     assert "deadneuron" not in str(exported.graph)
     assert "deadneuron" not in str(traced.inlined_graph)
+
+
+def test_code_that_was_compiled_for_an_unwatched_twin_does_not_make_the_monitor_blind(run):
+    def layers():
+        return nn.Sequential(thresholds_linear(FIRST, 3), nn.ReLU(), nn.Linear(3, 2))
+
+    model, twin = layers(), layers()
+    optimizer = frozen_sgd(model)
+    with deadneuron.watch(model, optimizer, run, every=2) as monitor:
+        steps(torch.compile(twin, backend="aot_eager", fullgraph=True), twin, frozen_sgd(twin))
+        with pytest.warns(DeadneuronWarning, match="compiled anew"):
+            steps(torch.compile(model, backend="aot_eager", fullgraph=True), model, optimizer)
+    assert [gap.where for gap in monitor.gaps] == ["run"]
+    (counted,) = summary(run).values()
+    assert counted[0] == sum(BATCHES[1:]), "all but the first pass"
+    assert counted[3][1] == 0
