@@ -67,7 +67,7 @@ def watch(
     as it is. The training stays bit-identical: its loss, weights, random numbers and optimizer state.
 
     Args:
-        model: any module that contains activation modules (nn.ReLU, nn.GELU …).
+        model: any module that applies activations: modules (nn.ReLU, nn.GELU …), functions (F.relu …), or both.
         optimizer: a torch optimizer, or a list of them; its steps are the run's steps, its rates the ones that deaths
             are dated by. None: call `monitor.step(lr=…)` once a step.
         run: the folder to write; None makes runs/<date-time>-<model> and prints its name.

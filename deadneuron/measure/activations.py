@@ -72,6 +72,8 @@ def find_activations(model: nn.Module, choice: Choice, named: Named, epsilon: fl
             name = full_name
         if module in chosen:
             measurable.kinds[name] = _given(name, module, chosen[module], epsilon)
+        elif isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            measurable.gaps[name] = "its replicas run in threads, of which one at a time is counted"
         elif isinstance(module, _FUSED):
             measurable.gaps[name] = f"{type(module).__name__} runs as one kernel: the gates inside it are not measured"
         elif base_of(module) is not None and why_no_gate(module) is None:
