@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class Functions:
         self.probe = probe
         self.taps: dict[Key, Tap | None] = {}  # None: the user does not want it
         self.formulas = Formulas(self)
-        self.counted: Tensor | None = None  # what a compiled program has just handed over
+        self.counted: ref[Tensor] | None = None  # what a compiled program has just handed over
         self._refused: set[tuple[nn.Module, str]] = set()  # no layer's activation, as a graph told
         self._zeros: dict[nn.Module, bool] = {}  # whether maximum's other tensor is zero, by caller
 
@@ -98,7 +99,7 @@ class Functions:
                 if tap is not None:
                     tap.observe(x, phase)
                     tap.end_alone(x)
-        self.counted = x
+        self.counted = ref(x)
 
     # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,7 +113,7 @@ class Functions:
         with torch._C.DisableTorchFunction():
             if not x.is_floating_point() or not x.numel():
                 return None
-            if self.counted is x:  # the program that a debugging backend runs call by call
+            if self.counted is not None and self.counted() is x:  # the program that a debugging backend runs call by call
                 self.counted = None
                 return None
             self.formulas.settle(used=x)
