@@ -113,7 +113,7 @@ class Functions:
         with torch._C.DisableTorchFunction():
             if not x.is_floating_point() or not x.numel():
                 return None
-            if self.counted is not None and self.counted() is x:  # the program that a debugging backend runs call by call
+            if self.counted is not None and self.counted() is x:  # a debugging backend calls it again
                 self.counted = None
                 return None
             self.formulas.settle(used=x)
