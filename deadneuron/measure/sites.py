@@ -70,9 +70,10 @@ class LiveSite:
 
 def plain_name(name: str) -> str:
     """A module's or parameter's name without the layers that torch.compile, DDP and FSDP put around a model."""
+    name += "."  # the wrapped model itself is called "module"
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    return name.removeprefix("module.")
+    return name.removeprefix("module.").removesuffix(".")
 
 
 def guess_axis(model: nn.Module, activation: nn.Module | None, x: Tensor) -> tuple[int, AxisFrom]:
