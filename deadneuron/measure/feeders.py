@@ -28,7 +28,7 @@ _MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "ScaledDotProduct", "Checkpoin
 # Behind these lie the units of an earlier activation: looked at only where no other branch has a producer.
 _ACTIVATIONS = (
     *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
-    *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold", "Clamp"),
+    *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold"),
 )
 _BENDING = ("Pow", "Exp", "Log", "Sqrt", "Rsqrt", "Erf", "Sin", "Cos", "Softmax", "Abs", "Cumsum", "Reciprocal")
 _PRODUCTS = ("Mul", "Div")
@@ -81,7 +81,7 @@ def trace(x: Tensor) -> Producer | None:
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
                 seen.add(parent)
-                (later if node.name().startswith(_ACTIVATIONS) else queue).append([*route, (parent, output, edge)])
+                (later if _activates(node) else queue).append([*route, (parent, output, edge)])
     return frozen
 
 
@@ -94,6 +94,14 @@ def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor) -> bool:
             return False
         node = edges[edge][0]
     return getattr(node, "variable", None) is feeder
+
+
+def _activates(node: Node) -> bool:
+    name = node.name()
+    if name.startswith("Clamp"):  # clamp(min=0) does, clamp(-1, 1) keeps numbers in range
+        low = getattr(node, "_saved_min", None)
+        return isinstance(low, (int, float)) and low == 0
+    return bool(name.startswith(_ACTIVATIONS))
 
 
 def _bends(node: Node) -> bool:
