@@ -140,10 +140,14 @@ class Functions:
         self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None = None
     ) -> Tap | None:
         """The tap of a function with these parameters in this module's forward, made when it is first called."""
-        key = (caller, kind, parameters, id(other) if kind == "prelu" else 0)
+        computed = kind == "prelu" and not isinstance(other, nn.Parameter)  # slopes that are new in each pass
+        key = (caller, kind, parameters, id(other) if kind == "prelu" and not computed else 0)
         if key not in self.taps:
             self.taps[key] = self._new_tap(caller, kind, parameters, other)
-        return self.taps[key]
+        tap = self.taps[key]
+        if computed and tap is not None and isinstance(other, Tensor):
+            tap.kind.module.weight = nn.Parameter(other.detach(), requires_grad=False)
+        return tap
 
     def _new_tap(self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None) -> Tap | None:
         probe, name = self.probe, self.name(caller, kind)
