@@ -46,7 +46,7 @@ class Functions:
         self.taps: dict[Key, Tap | None] = {}  # None: the user does not want it
         self.formulas = Formulas(self)
         self.counted: Tensor | None = None  # what a compiled program has just handed over
-        self._zeros: dict[nn.Module, bool] = {}  # whether maximum's other tensor is zero, by caller
+        self._zeros: dict[tuple[nn.Module, int], bool] = {}  # whether the other tensor of a maximum is zero
 
     # ── what the mode calls; never raises ────────────────────────────────────────────────────────────────────────────
 
@@ -184,10 +184,11 @@ class Functions:
         return any(key[0] is caller and key[1] == kind for key in self.taps)
 
     def _is_zero(self, caller: nn.Module, other: Tensor) -> bool:
-        """Whether maximum's other tensor is zero: looked at once, for on a GPU to look is to wait."""
-        if caller not in self._zeros:
-            self._zeros[caller] = not bool(other.detach().any())
-        return self._zeros[caller]
+        """Whether maximum's other tensor is zero: looked at once on a GPU, where to look is to wait."""
+        key = (caller, self.probe.stack.next_call(self._zeros))
+        if other.device.type == "cpu" or key not in self._zeros:
+            self._zeros[key] = not bool(other.detach().any())
+        return self._zeros[key]
 
     def clear(self) -> None:
         self.taps.clear()
