@@ -12,6 +12,7 @@ activation (`Rehearsal`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
@@ -46,6 +47,15 @@ def register(owner: Any) -> Tensor:
 def owner_of(who: Tensor) -> Any:
     """What was registered under this number, or None if it is gone (a monitor that was closed)."""
     return _owners.get(int(who))
+
+
+def forget_programs() -> None:
+    """Have every program of torch.compile compiled again when it is next called.
+
+    One that was compiled before there were hooks calls none of them, and by torch's default does not look for new ones.
+    """
+    if "torch._dynamo" in sys.modules:  # else nothing was compiled, and to load it takes seconds
+        torch.compiler.reset()
 
 
 # ── when the program runs ────────────────────────────────────────────────────────────────────────────────────────────

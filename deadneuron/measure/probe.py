@@ -81,6 +81,7 @@ class Probe:
             self._handles += attach_to_activation(tap, tap.kind.module)
         for module in found.muted:
             self._handles += attach_to_activation(Mute(self), module)
+        compiled.forget_programs()
 
     @property
     def taps(self) -> list[Tap]:
