@@ -164,6 +164,11 @@ class Probe:
             return Producer(formulas.last.axis, (), None)
         return None
 
+    def unseen(self) -> list[str]:
+        """Activations that were never seen; the model where it may have functional ones and was never seen itself."""
+        names = [tap.name for tap in self.taps if not tap.sites]
+        return names if self.modules or self.counted else [*names, type(self.model).__name__]
+
     def why_unseen(self) -> str:
         """Why an activation was never seen, as far as it can be told."""
         if self.counted:
