@@ -24,7 +24,8 @@ _WRAPPERS = (  # what may stand between a parameter and the operation that uses 
     *("ToCopy", "Clone", "Repeat", "WeightNorm", "Div"),  # casts of autocast, instance norm, weight and spectral norm
 )
 # What lies behind these feeds other units; reentrant checkpointing hides its whole segment in one node.
-_MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "ScaledDotProduct", "CheckpointFunction")
+_MATRICES = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv")
+_MIXING = (*_MATRICES, "ScaledDotProduct", "CheckpointFunction")
 # Behind these lie the units of an earlier activation: looked at only where no other branch has a producer.
 _ACTIVATIONS = (
     *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
@@ -76,7 +77,7 @@ def trace(x: Tensor) -> Producer | None:
             if leaves:
                 steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
                 return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, beyond, bent)
-            frozen = frozen or Producer(axis, (), (), beyond, bent)
+            frozen = frozen or Producer(axis, (), (), beyond, bent or _multiplies(node))
             continue
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
@@ -110,6 +111,12 @@ def _bends(node: Node) -> bool:
         factors = [parent for parent, _ in node.next_functions if parent is not None]
         return len(factors) > 1 and all(_leaf(parent) is None for parent in factors)
     return bool(node.name().startswith(_BENDING))
+
+
+def _multiplies(node: Node) -> bool:
+    """Whether the node is a matrix product of two activations, as in attention: its units are no layer's."""
+    factors = node.next_functions[-2:]
+    return node.name().startswith(_MATRICES) and len(factors) == 2 and all(parent is not None for parent, _ in factors)
 
 
 def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> int | None:
