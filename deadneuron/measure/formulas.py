@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from deadneuron.measure.aside import aside
+
 if TYPE_CHECKING:
     from deadneuron.measure.functional import Call, Functions
 
@@ -138,7 +140,7 @@ class Formulas:
         pending = self.pending
         if pending is None or not any(arg is pending.output for arg in args[:3]):
             return None
-        with torch._C.DisableTorchFunction():
+        with aside():
             call = pending.call
             intact = _version(pending.base) == pending.version
             others = [arg for arg in args[:2] if arg is not pending.output]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import function_name
+from deadneuron.measure.aside import aside
 from deadneuron.measure.feeders import Producer, trace
 from deadneuron.measure.formulas import Formulas
 from deadneuron.measure.functions import MODULES, NO_INTERVAL, READERS, UNSURE
@@ -70,7 +70,7 @@ class Functions:
     def end(self, call: Any, output: Any) -> None:
         """The function has returned."""
         try:
-            with torch._C.DisableTorchFunction():
+            with aside():
                 if not isinstance(call, Call):
                     self.formulas.end(call, output)
                 elif call.tap is not None:
@@ -86,7 +86,7 @@ class Functions:
         phase = probe.phase()
         if probe.inside is not None or caller is None or phase is None or not x.numel():
             return
-        with torch._C.DisableTorchFunction():
+        with aside():
             if kind in UNSURE:
                 self.miss(caller, kind, "in compiled code it is not told from a part of a formula")
             elif other is None or kind == "prelu" or self._is_zero(caller, other):
@@ -106,7 +106,7 @@ class Functions:
         phase = probe.phase()
         if caller is None or phase is None or not isinstance(x, Tensor):
             return None
-        with torch._C.DisableTorchFunction():
+        with aside():
             if not x.is_floating_point() or not x.numel():
                 return None
             if self.counted is x:  # the program that a debugging backend runs call by call

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
 from deadneuron.measure.activations import Choice, Found, containers_of
+from deadneuron.measure.aside import aside
 from deadneuron.measure.callstack import CallStack, first_floats
 from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
@@ -201,7 +202,9 @@ class Probe:
             self._looks = max(self._looks - 1, 0)
             self.mode.put_on()
         try:
-            return self.mask.begin(mask())
+            given = mask()
+            with aside():
+                return self.mask.begin(given)
         except Exception as error:
             self.fail("mask", str(error))
             return None
@@ -213,7 +216,8 @@ class Probe:
             if phase is not None:
                 self.functions.formulas.settle()
             if phase == "train":
-                self._look_at_output(output)
+                with aside():
+                    self._look_at_output(output)
         except Exception as error:
             self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
         finally:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deadneuron.measure import compiled, counters
+from deadneuron.measure.aside import aside
 from deadneuron.measure.axes import NO_AXIS
 from deadneuron.measure.kinds import Kind
 from deadneuron.measure.pool import Slot
@@ -51,7 +52,7 @@ class Tap:
             return
         try:
             if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                with torch._C.DisableTorchFunction():
+                with aside():
                     self.observe(x, phase)
         except Exception as error:  # the user's forward goes on whatever happens here
             probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
@@ -64,7 +65,7 @@ class Tap:
             return
         try:
             if isinstance(output, Tensor):
-                with torch._C.DisableTorchFunction():
+                with aside():
                     self.take_output(output)
         except Exception as error:
             self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
