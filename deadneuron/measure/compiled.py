@@ -152,7 +152,7 @@ class Rehearsal:
             return
         leaves = tuple(real for leaf in producer.parameters if (real := self._real(leaf)) is not None)
         if leaves or not producer.parameters:
-            self.producers[key, caller, call] = Producer(producer.axis, leaves, producer.path)
+            self.producers[key, caller, call] = Producer(producer.axis, leaves, producer.path, part=producer.part)
 
     def _real(self, leaf: Tensor) -> Tensor | None:
         return real_of(leaf, self.probe.model.parameters())
@@ -182,7 +182,11 @@ class Rehearsal:
         mine = dict(caller.named_parameters())
         names = {id(p): name for name, p in other.named_parameters()}
         leaves = tuple(mine[names[id(p)]] for p in producer.parameters if names.get(id(p)) in mine)
-        return Producer(producer.axis, leaves, producer.path) if len(leaves) == len(producer.parameters) else None
+        return (
+            Producer(producer.axis, leaves, producer.path, part=producer.part)
+            if len(leaves) == len(producer.parameters)
+            else None
+        )
 
     def _begin_anew(self) -> None:
         self.calls.clear()

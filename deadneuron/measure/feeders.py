@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deadneuron.measure.axes import carry
+from deadneuron.measure.axes import carry, wrapped
 
 Node = Any  # torch.autograd.graph.Node; its saved attributes are not typed
 
@@ -44,6 +44,7 @@ class Producer:
     parameters: tuple[Tensor, ...]  # bias or beta first, then weight: leaves that require grad; none if it is frozen
     path: tuple[int, ...] | None  # edges of the graph from the pre-activation's node to the first parameter
     beyond: bool = False  # there is an activation between
+    part: tuple[int, ...] = ()  # which of the producer's units: where cuts along the unit axis begin
     bent: bool = False  # there is something between that is neither a sum, nor a scaling, nor a view, nor a pooling
 
     @property
@@ -58,7 +59,7 @@ def trace(x: Tensor) -> Producer | None:
     """
     if x.grad_fn is None:
         return None
-    queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, 0, 0)]])
+    queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, x.output_nr, 0)]])
     later: deque[list[tuple[Node, int, int]]] = deque()
     seen = {x.grad_fn}
     frozen: Producer | None = None
@@ -73,11 +74,12 @@ def trace(x: Tensor) -> Producer | None:
         found = _produces(node, route[-1][1])
         if found is not None:
             axis, units, leaves = found
-            axis, bent = _forwards(route, axis, units), any(_bends(node) for node, _, _ in route[:-1])
+            axis, part = _forwards(route, axis, units)
+            bent = any(_bends(node) for node, _, _ in route[:-1])
             if leaves:
                 steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
-                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, beyond, bent)
-            frozen = frozen or Producer(axis, (), (), beyond, bent or _multiplies(node))
+                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, beyond, part, bent)
+            frozen = frozen or Producer(axis, (), (), beyond, part, bent or _multiplies(node))
             continue
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
@@ -119,19 +121,32 @@ def _multiplies(node: Node) -> bool:
     return node.name().startswith(_MATRICES) and len(factors) == 2 and all(parent is not None for parent, _ in factors)
 
 
-def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> int | None:
-    """Carry the unit axis from the producer's output to the activation's input."""
+def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> tuple[int | None, tuple[int, ...]]:
+    """Carry the unit axis from the producer's output to the activation's input; where it was cut on the way."""
+    part: list[int] = []
     for (node, output, _), (parent, parent_output, _) in reversed(list(pairwise(route))):
         if axis is None:
-            return None
+            break
+        part += _cut(node, output, axis)
         axis = carry(node, _shape(parent, parent_output), _shape(node, output), axis, units)
-    return axis
+    return axis, tuple(part)
+
+
+def _cut(node: Node, output: int, axis: int) -> list[int]:
+    """Which piece the node takes of its input's unit axis; nothing if it is no cut, or along another axis."""
+    name = node.name()
+    if not name.startswith(("Split", "Slice")) or axis != wrapped(node._saved_dim, len(_shape(node, output))):
+        return []
+    return [output if name.startswith("Split") else _number(node._saved_start)]
 
 
 def _shape(node: Node, output: int) -> tuple[int, ...]:
-    sizes = node._input_metadata[output].shape
+    return tuple(_number(size) for size in node._input_metadata[output].shape)
+
+
+def _number(size: Any) -> Any:
     # While torch.compile traces, sizes may be symbols: to ask for their value would make it a constant of the program.
-    return tuple(size if type(size) is int else getattr(getattr(size, "node", None), "hint", size) for size in sizes)
+    return size if type(size) is int else getattr(getattr(size, "node", None), "hint", size)
 
 
 _Leaves = list[tuple[Tensor, tuple[int, ...]]]

@@ -45,7 +45,8 @@ class Resolver:
         where = self.probe.names.get(caller, "") if caller is not None else ""
         path = producer.path if producer is not None else None
         known = self.routes.get((caller, call))
-        site = self._known(where, feeder, path, call, has_graph=x.grad_fn is not None)
+        part = producer.part if producer is not None else ()
+        site = self._known(where, feeder, path, part, call, has_graph=x.grad_fn is not None)
         if site is not None:
             if path is not None:
                 site.path, site.traced = path, True
@@ -66,16 +67,24 @@ class Resolver:
         return known
 
     def _known(
-        self, where: str, feeder: Tensor | None, path: tuple[int, ...] | None, call: int, *, has_graph: bool
+        self,
+        where: str,
+        feeder: Tensor | None,
+        path: tuple[int, ...] | None,
+        part: tuple[int, ...],
+        call: int,
+        *,
+        has_graph: bool,
     ) -> LiveSite | None:
         """The site of this caller that the same parameter feeds; that of the same call where nothing feeds either."""
         mine = [site for site in self.sites if site.caller == where]
         if feeder is None:
             return next((site for site in mine if has_graph and site.feeder is None and site.nth == call), None)
-        # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
+        # The same parameter by another path is another site (relu(y) beside relu(-y)), and so are other units of it
+        # (the gates of an LSTM), unless it is the same call.
         fed = [site for site in mine if site.feeder is feeder]
         return (
-            next((site for site in fed if path is not None and site.path == path), None)
+            next((site for site in fed if path is not None and site.path == path and site.part == part), None)
             or next((site for site in fed if site.nth == call), None)
             or next((site for site in fed if site.path is None or path is None), None)
         )
@@ -117,6 +126,7 @@ class Resolver:
             nth=call,
             feeder=producer.feeder if producer else None,
             path=producer.path if producer else None,
+            part=producer.part if producer else (),
             traced=x.grad_fn is not None,
             low=self.tap.kind.low(self.probe.epsilon),
             axes={x.dim(): axis},

@@ -41,6 +41,7 @@ class LiveSite:
     nth: int  # which call of the module in one pass it was when it was first seen
     feeder: Tensor | None = None
     path: tuple[int, ...] | None = None  # from the pre-activation to the feeder, through the autograd graph
+    part: tuple[int, ...] = ()  # which of the feeder's units, if not all
     is_output: bool = False  # the model returns what it gives
     traced: bool = False  # a graph was searched; no feeder after that means that there is none
     low: Tensor | None = None  # [units] or [1], the gate's lower end where it is learned
