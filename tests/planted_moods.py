@@ -139,7 +139,7 @@ class Halved(nn.Module):
 
 
 class Lstm(nn.Module):
-    """A long short-term memory written out."""
+    """A long short-term memory written out: one layer feeds all of its gates."""
 
     def __init__(self):
         super().__init__()
@@ -182,6 +182,26 @@ OTHER_USES = {
     "SwiGLU": Case(SwiGLU, steps(), {"silu()": Truth(BELOW)}),
     "half of a layer through silu": Case(lambda: Halved(F.silu), steps(), {"silu()": Truth(BELOW)}),
     "half of a layer through a sigmoid": Case(lambda: Halved(torch.sigmoid), steps(), {"sigmoid()": Truth(BOTH)}),
+    # The gates are told apart by the units of the layer that they take; what the cell gives back is no layer's.
+    "an LSTM written out": Case(
+        Lstm,
+        SEQUENCES,
+        {
+            "sigmoid()@x": Truth({2}, rows=ROWS * TIME, turn=(0, 3)),
+            "sigmoid()@x#1": Truth({1}, rows=ROWS * TIME, turn=(1, 3)),
+            "sigmoid()@x#2": Truth(set(), rows=ROWS * TIME, turn=(2, 3)),
+            "tanh()": Truth(set(), rows=ROWS * TIME, turn=(0, 2)),
+        },
+        gaps={"tanh()": "fed by another activation"},
+        unmeasured=frozenset({("", "tanh")}),
+    ),
+    "slices of a layer": Case(
+        lambda: Layers(
+            lambda x: torch.cat([F.relu(x[:, :2]), F.relu(x[:, 2:4]), x[:, 4:]], -1), [-1.0, 5e4, 5e4, 0.0, 0.0]
+        ),
+        steps(),
+        {"relu()@fc": Truth({1}, 2, turn=(0, 2)), "relu()@fc#1": Truth({0}, 2, turn=(1, 2))},
+    ),
     "squeeze and excitation": Case(
         Excitation,
         IMAGES,

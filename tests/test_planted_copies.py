@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from planted import BELOW, STEPS, THRESHOLDS, Case, Layers, Truth, check, frozen, inputs, listen, steps
-from planted_functions import Ramp
+from planted_functions import Ramp, gelu_new
 from planted_sharing import SECOND, Gan, one_each, play
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 from watching import added_up
 from zoo import BATCH, hooks_of, step_once, thresholds_linear
 
@@ -172,9 +173,14 @@ def test_a_gan_under_a_monitor_for_each_net(run, tmp_path):
     assert (rows, samples, {i for i, hits in enumerate(active) if not hits}) == (3 * ROWS, 3 * ROWS, SECOND)
 
 
-def test_the_monitor_makes_no_call_that_the_oracle_would_take_for_the_models(run):
-    """Nested, the oracle hears the model's own calls and nothing of what the monitor does with them."""
-    case = Case(lambda: Layers(F.silu), steps(), {"silu()": Truth(BELOW)})
+# ── modes of the user's ──────────────────────────────────────────────────────────────────────────────────────────────
+
+ACTS = {"F.relu": F.relu, "F.silu": F.silu, "nn.ReLU": nn.ReLU(), "torch.tanh": torch.tanh, "gelu_new": gelu_new}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_a_mode_of_the_users_sees_nothing_of_what_the_monitor_computes(act, run):
+    case = Case(lambda: Layers(act), steps(), {})
     alone = listen(case)
 
     def watched(model, optimizer):
@@ -184,6 +190,33 @@ def test_the_monitor_makes_no_call_that_the_oracle_would_take_for_the_models(run
     nested = listen(Case(case.build, watched, case.sites))
     assert [(call.module, call.op) for call in nested.calls] == [(call.module, call.op) for call in alone.calls]
     assert all(torch.equal(a.x, b.x) for a, b in zip(nested.calls, alone.calls, strict=True))
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_selective_checkpointing_keeps_the_models_own_results_alone(act, run):
+    """Even with a policy that keeps everything the gradients are what they are without a monitor."""
+
+    def keep(context, op, *args, **kwargs):
+        return CheckpointPolicy.MUST_SAVE
+
+    def contexts():
+        return create_selective_checkpoint_contexts(keep)
+
+    model, x = Layers(act), inputs()
+
+    def gradients():
+        model.zero_grad()
+        checkpoint(model, x, use_reentrant=False, context_fn=contexts).square().sum().backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    plain = gradients()
+    with deadneuron.watch(model, None, run, every=1) as monitor:
+        for _ in range(5):
+            assert all(torch.equal(a, b) for a, b in zip(gradients(), plain, strict=True))
+            monitor.step(lr=0.1)
+    assert monitor.gaps == ()
+    ((rows, samples, _),) = counted(run).values()
+    assert (rows, samples) == (5 * BATCH, 5 * BATCH)
 
 
 # ── activations that the user names ──────────────────────────────────────────────────────────────────────────────────
