@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from oracle import Oracle
 from planted import BELOW, STEPS, THRESHOLDS, Case, Layers, Truth, check, frozen, inputs, listen, steps
 from planted_functions import Ramp, gelu_new
 from planted_sharing import SECOND, Gan, one_each, play
@@ -180,14 +181,13 @@ ACTS = {"F.relu": F.relu, "F.silu": F.silu, "nn.ReLU": nn.ReLU(), "torch.tanh": 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_a_mode_of_the_users_sees_nothing_of_what_the_monitor_computes(act, run):
-    case = Case(lambda: Layers(act), steps(), {})
-    alone = listen(case)
-
-    def watched(model, optimizer):
-        with deadneuron.watch(model, optimizer, run, every=1):
-            steps()(model, optimizer)
-
-    nested = listen(Case(case.build, watched, case.sites))
+    alone = listen(Case(lambda: Layers(act), steps(), {}))
+    torch.manual_seed(0)
+    model = Layers(act)
+    optimizer = frozen(model)
+    torch.manual_seed(1)
+    with deadneuron.watch(model, optimizer, run, every=1), Oracle(model) as nested:
+        steps()(model, optimizer)
     assert [(call.module, call.op) for call in nested.calls] == [(call.module, call.op) for call in alone.calls]
     assert all(torch.equal(a.x, b.x) for a, b in zip(nested.calls, alone.calls, strict=True))
 
