@@ -256,3 +256,10 @@ def test_a_pattern_that_no_function_could_have_is_an_error(pattern, run):
     with pytest.raises(UsageError, match="matches no activation"):
         deadneuron.watch(Layers(F.relu), None, run, include=pattern)
     assert not run.exists()
+
+
+@pytest.mark.parametrize(("act", "where"), [(F.relu, "Layers"), (nn.ReLU(), "act")])
+def test_a_model_that_was_never_called_is_a_gap(act, where, run):
+    with deadneuron.watch(Layers(act), None, run) as monitor:
+        pass
+    assert [gap.where for gap in monitor.gaps] == [where]
