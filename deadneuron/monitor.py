@@ -345,9 +345,8 @@ class Monitor:
         self._probe.seal(step)
         if step >= self._first:
             self._drain(step)
-        for tap in self._probe.taps:
-            if not tap.sites:
-                self._trouble.note(tap.name, self._probe.why_unseen(), 0)
+        for name in self._probe.unseen():
+            self._trouble.note(name, self._probe.why_unseen(), 0)
         if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:
             reason = f"not one step in {self._probe.counted} passes"
             advice = "give watch() the one that trains this model, or call monitor.step()"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode adds no folder; tests share `zoo`
-pytest.register_assert_rewrite("watching", "making")
+pytest.register_assert_rewrite("watching", "making", "planted")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from deadneuron.errors import NoSitesError, UsageError
 from deadneuron.measure.functions import MODULES
@@ -169,9 +170,11 @@ def _given(name: str, module: nn.Module, gate: Gate | None, epsilon: float) -> K
 
 
 def _is_named_like_one(module: nn.Module) -> bool:
-    simple = all(p.dim() <= 1 for p in module.parameters()) and not any(True for _ in module.children())
-    foreign = not type(module).__module__.startswith("torch.nn.")
-    return simple and foreign and _IN_NAME.search(f" {type(module).__name__}") is not None
+    if type(module).__module__.startswith("torch.nn.") or not _IN_NAME.search(f" {type(module).__name__}"):
+        return False
+    if any(True for _ in module.children()):
+        return False
+    return all(not is_lazy(parameter) and parameter.dim() <= 1 for parameter in module.parameters())
 
 
 def _tried(module: nn.Module, epsilon: float) -> tuple[Kind | None, str]:

@@ -22,20 +22,20 @@ def carry(node: Any, before: tuple[int, ...], after: tuple[int, ...], axis: int,
     if len(after) < len(before) and before[axis] == 1 and units == 1 and _product(before) == _product(after):
         return NO_AXIS
     if name.startswith("Permute"):
-        dims = [wrap(dim, len(after)) for dim in node._saved_dims]
+        dims = [wrapped(dim, len(after)) for dim in node._saved_dims]
         return dims.index(axis)
     if name.startswith("Transpose"):
-        return _swapped(axis, wrap(node._saved_dim0, len(after)), wrap(node._saved_dim1, len(after)))
+        return _swapped(axis, wrapped(node._saved_dim0, len(after)), wrapped(node._saved_dim1, len(after)))
     if name.startswith("TBackward"):
         return _swapped(axis, 0, 1)
     if name.startswith("Select"):
-        dim = wrap(node._saved_dim, len(before))
+        dim = wrapped(node._saved_dim, len(before))
         return None if dim == axis else axis - (dim < axis)
     if name.startswith("Unbind"):
-        dim = wrap(node._saved_dim, len(before))
+        dim = wrapped(node._saved_dim, len(before))
         return None if dim == axis else axis - (dim < axis)
     if name.startswith("Stack"):
-        dim = wrap(node._saved_dim, len(after))
+        dim = wrapped(node._saved_dim, len(after))
         return axis + (axis >= dim)
     if name.startswith("Unfold"):
         return axis  # the new axis comes last
@@ -103,13 +103,13 @@ def _after_reduction(node: Any, before: tuple[int, ...], after: tuple[int, ...],
     saved = getattr(node, "_saved_dim", None)
     if saved is None:
         return None
-    dims = {wrap(dim, len(before)) for dim in (saved if isinstance(saved, (tuple, list)) else [saved])}
+    dims = {wrapped(dim, len(before)) for dim in (saved if isinstance(saved, (tuple, list)) else [saved])}
     if axis in dims or len(before) - len(dims) != len(after):
         return None
     return axis - sum(dim < axis for dim in dims)
 
 
-def wrap(dim: int, rank: int) -> int:
+def wrapped(dim: int, rank: int) -> int:
     # Autograd saves dimensions unsigned: -1 comes back as 2^64 - 1.
     dim = dim - 2**64 if dim >= 2**63 else dim
     return dim + rank if dim < 0 else dim

@@ -15,27 +15,22 @@ from typing import Any
 
 from torch import Tensor
 
-from deadneuron.measure.axes import carry, wrap
+from deadneuron.measure.axes import carry, wrapped
 
 Node = Any  # torch.autograd.graph.Node; its saved attributes are not typed
 
 _WRAPPERS = (  # what may stand between a parameter and the operation that uses it
     *("TBackward", "Transpose", "Permute", "View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Expand"),
-    *(
-        "ToCopy",
-        "Clone",
-        "Repeat",
-        "Select",
-        "WeightNorm",
-        "Div",
-    ),  # casts of autocast, instance norm, weight and spectral norm
+    # Casts of autocast, instance norm, the weight of one expert, weight and spectral norm.
+    *("ToCopy", "Clone", "Repeat", "Select", "WeightNorm", "Div"),
 )
 # What lies behind these feeds other units; reentrant checkpointing hides its whole segment in one node.
-_MIXING = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "GroupedMm", "ScaledDotProduct", "CheckpointFunction")
+_MATRICES = ("Addmm", "Baddbmm", "Mm", "Bmm", "Mv", "GroupedMm")
+_MIXING = (*_MATRICES, "ScaledDotProduct", "CheckpointFunction")
 # Behind these lie the units of an earlier activation: looked at only where no other branch has a producer.
 _ACTIVATIONS = (
     *("Relu", "Gelu", "Silu", "Mish", "Elu", "Celu", "LeakyRelu", "Prelu", "Rrelu", "Hardtanh", "Hardswish"),
-    *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold", "Clamp"),
+    *("Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "LogSigmoid", "Threshold"),
 )
 _BENDING = ("Pow", "Exp", "Log", "Sqrt", "Rsqrt", "Erf", "Sin", "Cos", "Softmax", "Abs", "Cumsum", "Reciprocal")
 _PRODUCTS = ("Mul", "Div")
@@ -49,7 +44,10 @@ class Producer:
     axis: int | None  # unit axis of the pre-activation, from 0; None where it could not be carried
     parameters: tuple[Tensor, ...]  # bias or beta first, then weight: leaves that require grad; none if it is frozen
     path: tuple[int, ...] | None  # edges of the graph from the pre-activation's node to the first parameter
-    part: int | None = None  # which entry along the parameter's first axis, where only one is used (an expert's weight)
+    part: tuple[int, ...] = ()  # which of the producer's units: where cuts along the unit axis begin
+    entry: int | None = (
+        None  # which entry along the parameter's first axis, where only one is used (an expert's weight)
+    )
     grouped: bool = False  # one operation for several such entries
     beyond: bool = False  # there is an activation between
     bent: bool = False  # there is something between that is neither a sum, nor a scaling, nor a view, nor a pooling
@@ -66,7 +64,7 @@ def trace(x: Tensor) -> Producer | None:
     """
     if x.grad_fn is None:
         return None
-    queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, 0, 0)]])
+    queue: deque[list[tuple[Node, int, int]]] = deque([[(x.grad_fn, x.output_nr, 0)]])
     later: deque[list[tuple[Node, int, int]]] = deque()
     seen = {x.grad_fn}
     frozen: Producer | None = None
@@ -81,26 +79,26 @@ def trace(x: Tensor) -> Producer | None:
         found = _produces(node, route[-1][1])
         if found is not None:
             axis, units, leaves = found
-            grouped = node.name().startswith("GroupedMm")
-            axis, bent = _forwards(route, axis, units), any(_bends(node) for node, _, _ in route[:-1])
+            (axis, part), grouped = _forwards(route, axis, units), node.name().startswith("GroupedMm")
+            bent = any(_bends(node) for node, _, _ in route[:-1])
             if leaves:
                 steps = tuple(edge for _, _, edge in route[1:]) + leaves[0][1]
-                part = _part_on(node, leaves[0][1])
-                return Producer(axis, tuple(leaf for leaf, _ in leaves), steps, part, grouped, beyond, bent)
-            frozen = frozen or Producer(axis, (), (), None, grouped, beyond, bent)
+                parameters, entry = tuple(leaf for leaf, _ in leaves), _entry_on(node, leaves[0][1])
+                return Producer(axis, parameters, steps, part, entry, grouped, beyond, bent)
+            frozen = frozen or Producer(axis, (), (), part, None, grouped, beyond, bent or _multiplies(node))
             continue
         for edge, (parent, output) in enumerate(node.next_functions):
             if parent is not None and parent not in seen and _leaf(parent) is None:
                 seen.add(parent)
-                (later if node.name().startswith(_ACTIVATIONS) else queue).append([*route, (parent, output, edge)])
+                (later if _activates(node) else queue).append([*route, (parent, output, edge)])
     return frozen
 
 
-def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, part: int | None = None) -> bool:
+def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, entry: int | None = None) -> bool:
     """Whether the same path through the graph of `x` ends at the same parameter: a check of about a microsecond."""
     node: Node = x.grad_fn
     for edge in path:
-        if part is not None and _selected(node) not in (None, part):
+        if entry is not None and _selected(node) not in (None, entry):
             return False
         edges = node.next_functions
         if edge >= len(edges) or edges[edge][0] is None:
@@ -109,12 +107,12 @@ def still_fed_by(x: Tensor, path: tuple[int, ...], feeder: Tensor, part: int | N
     return getattr(node, "variable", None) is feeder
 
 
-def _part_on(node: Node, path: tuple[int, ...]) -> int | None:
+def _entry_on(node: Node, path: tuple[int, ...]) -> int | None:
     """The entry of the parameter at the end of the path that is selected on the way."""
     for edge in path:
-        part = _selected(node)
-        if part is not None:
-            return part
+        entry = _selected(node)
+        if entry is not None:
+            return entry
         node = node.next_functions[edge][0]
     return None
 
@@ -123,7 +121,15 @@ def _selected(node: Node) -> int | None:
     """The index of `parameter[index]`, where the node is that: along the first axis, of a leaf."""
     if not node.name().startswith("Select") or node._saved_dim != 0 or _leaf(node.next_functions[0][0]) is None:
         return None
-    return wrap(node._saved_index, int(node._saved_self_sym_sizes[0]))
+    return wrapped(node._saved_index, int(node._saved_self_sym_sizes[0]))
+
+
+def _activates(node: Node) -> bool:
+    name = node.name()
+    if name.startswith("Clamp"):  # clamp(min=0) does, clamp(-1, 1) keeps numbers in range
+        low = getattr(node, "_saved_min", None)
+        return isinstance(low, (int, float)) and low == 0
+    return bool(name.startswith(_ACTIVATIONS))
 
 
 def _bends(node: Node) -> bool:
@@ -134,19 +140,38 @@ def _bends(node: Node) -> bool:
     return bool(node.name().startswith(_BENDING))
 
 
-def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> int | None:
-    """Carry the unit axis from the producer's output to the activation's input."""
+def _multiplies(node: Node) -> bool:
+    """Whether the node is a matrix product of two activations, as in attention: its units are no layer's."""
+    factors = node.next_functions[-2:]
+    return node.name().startswith(_MATRICES) and len(factors) == 2 and all(parent is not None for parent, _ in factors)
+
+
+def _forwards(route: list[tuple[Node, int, int]], axis: int | None, units: int) -> tuple[int | None, tuple[int, ...]]:
+    """Carry the unit axis from the producer's output to the activation's input; where it was cut on the way."""
+    part: list[int] = []
     for (node, output, _), (parent, parent_output, _) in reversed(list(pairwise(route))):
         if axis is None:
-            return None
+            break
+        part += _cut(node, output, axis)
         axis = carry(node, _shape(parent, parent_output), _shape(node, output), axis, units)
-    return axis
+    return axis, tuple(part)
+
+
+def _cut(node: Node, output: int, axis: int) -> list[int]:
+    """Which piece the node takes of its input's unit axis; nothing if it is no cut, or along another axis."""
+    name = node.name()
+    if not name.startswith(("Split", "Slice")) or axis != wrapped(node._saved_dim, len(_shape(node, output))):
+        return []
+    return [output if name.startswith("Split") else _number(node._saved_start)]
 
 
 def _shape(node: Node, output: int) -> tuple[int, ...]:
-    sizes = node._input_metadata[output].shape
+    return tuple(_number(size) for size in node._input_metadata[output].shape)
+
+
+def _number(size: Any) -> Any:
     # While torch.compile traces, sizes may be symbols: to ask for their value would make it a constant of the program.
-    return tuple(size if type(size) is int else getattr(getattr(size, "node", None), "hint", size) for size in sizes)
+    return size if type(size) is int else getattr(getattr(size, "node", None), "hint", size)
 
 
 _Leaves = list[tuple[Tensor, tuple[int, ...]]]

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from deadneuron.measure.aside import aside
+
 if TYPE_CHECKING:
     from deadneuron.measure.functional import Call, Functions
 
@@ -115,7 +117,7 @@ class Formulas:
             x = self._scaled[1]()
             if x is not None and self._scaled[2] > 0:
                 base, beta = x, self._scaled[2]
-        self.pending = Pending(call, output, base, beta, base._version)
+        self.pending = Pending(call, output, base, beta, _version(base))
 
     def settle(self, used: Tensor | None = None) -> None:
         """What still waits is no part of a formula that is known."""
@@ -125,7 +127,7 @@ class Formulas:
         call, functions = pending.call, self.functions
         if call.kind == "erf":
             return  # no activation by itself
-        if pending.base._version != pending.version:
+        if _version(pending.base) != pending.version:
             functions.miss(call.caller, call.kind, "what it was given was overwritten before its use was known")
             return
         tap = functions.layer(call.caller, call.kind, (), call.x)
@@ -146,9 +148,9 @@ class Formulas:
         pending = self.pending
         if pending is None or not any(arg is pending.output for arg in args[:3]):
             return None
-        with torch._C.DisableTorchFunction():
+        with aside():
             call = pending.call
-            intact = pending.base._version == pending.version
+            intact = _version(pending.base) == pending.version
             others = [arg for arg in args[:2] if arg is not pending.output]
             other = others[0] if len(others) == 1 else None
             if call.kind == "sigmoid" and func in _TIMES and other is pending.base and intact:
@@ -180,6 +182,11 @@ class Finish:
     """A formula whose last function is being called."""
 
     tap: Any
+
+
+def _version(x: Tensor) -> int:
+    """How often `x` was changed in place; tensors of inference mode do not know."""
+    return 0 if x.is_inference() else x._version
 
 
 def _is_number(value: Any) -> bool:

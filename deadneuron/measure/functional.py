@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import function_name
+from deadneuron.measure.aside import aside
 from deadneuron.measure.feeders import Producer, trace
 from deadneuron.measure.formulas import Formulas
 from deadneuron.measure.functions import MODULES, NO_INTERVAL, READERS, UNSURE
@@ -49,7 +48,7 @@ class Functions:
         self.formulas = Formulas(self)
         self.counted: ref[Tensor] | None = None  # what a compiled program has just handed over
         self._refused: set[tuple[nn.Module, str]] = set()  # no layer's activation, as a graph told
-        self._zeros: dict[nn.Module, bool] = {}  # whether maximum's other tensor is zero, by caller
+        self._zeros: dict[tuple[nn.Module, int], bool] = {}  # whether the other tensor of a maximum is zero
 
     # ── what the mode calls; never raises ────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +72,7 @@ class Functions:
     def end(self, call: Any, output: Any) -> None:
         """The function has returned."""
         try:
-            with torch._C.DisableTorchFunction():
+            with aside():
                 if not isinstance(call, Call):
                     self.formulas.end(call, output)
                 elif call.tap is not None:
@@ -89,7 +88,7 @@ class Functions:
         phase = probe.phase()
         if probe.inside is not None or caller is None or phase is None or not x.numel():
             return
-        with torch._C.DisableTorchFunction():
+        with aside():
             if kind == "erf":
                 pass
             elif kind in UNSURE:
@@ -110,7 +109,7 @@ class Functions:
         phase = probe.phase()
         if caller is None or phase is None or not isinstance(x, Tensor):
             return None
-        with torch._C.DisableTorchFunction():
+        with aside():
             if not x.is_floating_point() or not x.numel():
                 return None
             if self.counted is not None and self.counted() is x:  # a debugging backend calls it again
@@ -131,7 +130,7 @@ class Functions:
         self, caller: nn.Module, kind: str, parameters: tuple[float, ...], x: Tensor, other: Tensor | None = None
     ) -> Tap | None:
         """The tap of a call that acts as a layer's activation; None, and a gap, if it does not."""
-        known = self.taps.get((caller, kind, parameters, id(other) if kind == "prelu" else 0))
+        known = self.taps.get(_key(caller, kind, parameters, other))
         if known is not None and known.resolver.expects(x):
             return known
         producer = trace(x)
@@ -150,10 +149,14 @@ class Functions:
         self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None = None
     ) -> Tap | None:
         """The tap of a function with these parameters in this module's forward, made when it is first called."""
-        key = (caller, kind, parameters, id(other) if kind == "prelu" else 0)
+        key = _key(caller, kind, parameters, other)
         if key not in self.taps:
             self.taps[key] = self._new_tap(caller, kind, parameters, other)
-        return self.taps[key]
+        tap = self.taps[key]
+        computed = kind == "prelu" and not isinstance(other, nn.Parameter)  # slopes that are new in each pass
+        if computed and tap is not None and isinstance(other, Tensor):
+            tap.kind.module.weight = nn.Parameter(other.detach(), requires_grad=False)
+        return tap
 
     def _new_tap(self, caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None) -> Tap | None:
         probe, name = self.probe, self.name(caller, kind)
@@ -163,9 +166,8 @@ class Functions:
         if taken:  # leaky_relu with another slope in the same forward
             name = f"{name} {taken + 1}"
         try:
-            with _disable_current_modes():  # what is computed here is nothing that the user's own modes should see
-                module = MODULES[kind](other) if kind == "prelu" else MODULES[kind](*parameters)
-                found: Kind = kind_of(module, probe.epsilon)
+            module = MODULES[kind](other) if kind == "prelu" else MODULES[kind](*parameters)
+            found: Kind = kind_of(module, probe.epsilon)
         except (NoGateError, UsageError) as error:
             probe.note(name, str(error))
             return None
@@ -191,10 +193,11 @@ class Functions:
         return any(key[0] is caller and key[1] == kind for key in self.taps)
 
     def _is_zero(self, caller: nn.Module, other: Tensor) -> bool:
-        """Whether maximum's other tensor is zero: looked at once, for on a GPU to look is to wait."""
-        if caller not in self._zeros:
-            self._zeros[caller] = not bool(other.detach().any())
-        return self._zeros[caller]
+        """Whether maximum's other tensor is zero: looked at once on a GPU, where to look is to wait."""
+        key = (caller, self.probe.stack.next_call(self._zeros))
+        if other.device.type == "cpu" or key not in self._zeros:
+            self._zeros[key] = not bool(other.detach().any())
+        return self._zeros[key]
 
     def clear(self) -> None:
         self.taps.clear()
@@ -202,6 +205,10 @@ class Functions:
         self._refused.clear()
         self.formulas.clear()
         self.counted = None
+
+
+def _key(caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Tensor | None) -> Key:
+    return caller, kind, parameters, id(other) if kind == "prelu" and isinstance(other, nn.Parameter) else 0
 
 
 def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:

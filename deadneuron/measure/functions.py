@@ -126,11 +126,11 @@ def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fa
 def _clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> Applied | None:
     if isinstance(min, (int, float)) and min == 0 and (max is None or isinstance(max, (int, float))):
         return (input, "relu", (), None) if max is None or max == INF else (input, "hardtanh", (0.0, float(max)), None)
-    return None
+    return _maximum(input, min) if isinstance(min, Tensor) and max is None else None
 
 
 def _clamp_min(input: Tensor, min: Any, *, out: Any = None) -> Applied | None:
-    return (input, "relu", (), None) if isinstance(min, (int, float)) and min == 0 else None
+    return _clamp(input, min)
 
 
 def _maximum(input: Tensor, other: Any, *, out: Any = None) -> Applied | None:

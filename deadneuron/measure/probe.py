@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
 from deadneuron.measure.activations import Choice, Found, containers_of
+from deadneuron.measure.aside import aside
 from deadneuron.measure.callstack import CallStack, first_floats
 from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
@@ -169,6 +170,11 @@ class Probe:
             return Producer(formulas.last.axis, (), None)
         return None
 
+    def unseen(self) -> list[str]:
+        """Activations that were never seen; the model where it may have functional ones and was never seen itself."""
+        names = [tap.name for tap in self.taps if not tap.sites]
+        return names if self.modules or self.counted else [*names, type(self.model).__name__]
+
     def why_unseen(self) -> str:
         """Why an activation was never seen, as far as it can be told."""
         if self.counted:
@@ -202,7 +208,9 @@ class Probe:
             self._looks = max(self._looks - 1, 0)
             self.mode.put_on()
         try:
-            return self.mask.begin(mask())
+            given = mask()
+            with aside():
+                return self.mask.begin(given)
         except Exception as error:
             self.fail("mask", str(error))
             return None
@@ -211,10 +219,11 @@ class Probe:
         self.mode.take_off()
         phase = self.phase()
         try:
-            if phase is not None:
-                self.functions.formulas.settle()
-            if phase == "train":
-                self._look_at_output(output)
+            with aside():
+                if phase is not None:
+                    self.functions.formulas.settle()
+                if phase == "train":
+                    self._look_at_output(output)
         except Exception as error:
             self.fail("output", f"{type(error).__name__} while looking at the model's output: {error}")
         finally:

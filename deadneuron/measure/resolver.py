@@ -52,8 +52,9 @@ class Resolver:
         where = self.probe.names.get(caller, "") if caller is not None else ""
         path = producer.path if producer is not None else None
         known = self.routes.get((caller, call))
-        part = producer.part if producer is not None else None
-        site = self._known(where, feeder, part, path, call, has_graph=x.grad_fn is not None)
+        part = producer.part if producer is not None else ()
+        entry = producer.entry if producer is not None else None
+        site = self._known(where, feeder, entry, path, part, call, has_graph=x.grad_fn is not None)
         if site is not None:
             if path is not None:
                 site.path, site.traced = path, True
@@ -77,8 +78,9 @@ class Resolver:
         self,
         where: str,
         feeder: Tensor | None,
-        part: int | None,
+        entry: int | None,
         path: tuple[int, ...] | None,
+        part: tuple[int, ...],
         call: int,
         *,
         has_graph: bool,
@@ -87,10 +89,11 @@ class Resolver:
         mine = [site for site in self.sites if site.caller == where]
         if feeder is None:
             return next((site for site in mine if has_graph and site.feeder is None and site.nth == call), None)
-        # The same parameter by another path is another site (relu(y) beside relu(-y)), unless it is the same call.
-        fed = [site for site in mine if site.feeder is feeder and site.part == part]
+        # The same parameter by another path is another site (relu(y) beside relu(-y)), and so are other units of it
+        # (the gates of an LSTM), unless it is the same call.
+        fed = [site for site in mine if site.feeder is feeder and site.entry == entry]
         return (
-            next((site for site in fed if path is not None and site.path == path), None)
+            next((site for site in fed if path is not None and site.path == path and site.part == part), None)
             or next((site for site in fed if site.nth == call), None)
             or next((site for site in fed if site.path is None or path is None), None)
         )
@@ -132,7 +135,8 @@ class Resolver:
             nth=call,
             feeder=producer.feeder if producer else None,
             path=producer.path if producer else None,
-            part=producer.part if producer else None,
+            part=producer.part if producer else (),
+            entry=producer.entry if producer else None,
             traced=x.grad_fn is not None,
             low=self.tap.kind.low(self.probe.epsilon),
             axes={x.dim(): axis},
@@ -162,4 +166,4 @@ def _confirmed(site: LiveSite, x: Tensor) -> bool:
     """Whether this call's pre-activation still comes from what feeds the site (or from nothing that can be known)."""
     if site.feeder is None or site.path is None:
         return site.traced
-    return still_fed_by(x, site.path, site.feeder, site.part)
+    return still_fed_by(x, site.path, site.feeder, site.entry)

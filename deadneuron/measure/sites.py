@@ -41,7 +41,8 @@ class LiveSite:
     nth: int  # which call of the module in one pass it was when it was first seen
     feeder: Tensor | None = None
     path: tuple[int, ...] | None = None  # from the pre-activation to the feeder, through the autograd graph
-    part: int | None = None  # which entry of the feeder, where only one is used
+    part: tuple[int, ...] = ()  # which of the feeder's units, if not all
+    entry: int | None = None  # which entry of the feeder, where only one is used (an expert's weight)
     is_output: bool = False  # the model returns what it gives
     traced: bool = False  # a graph was searched; no feeder after that means that there is none
     low: Tensor | None = None  # [units] or [1], the gate's lower end where it is learned
@@ -71,9 +72,10 @@ class LiveSite:
 
 def plain_name(name: str) -> str:
     """A module's or parameter's name without the layers that torch.compile, DDP and FSDP put around a model."""
+    name += "."  # the wrapped model itself is called "module"
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    return name.removeprefix("module.")
+    return name.removeprefix("module.").removesuffix(".")
 
 
 def guess_axis(model: nn.Module, activation: nn.Module | None, x: Tensor) -> tuple[int, AxisFrom]:
@@ -111,7 +113,7 @@ def site_names(sites: Sequence[LiveSite], parameters: Mapping[int, str]) -> list
         if counts[site.module] > 1:
             feeder = parameters.get(id(site.feeder), "") if site.feeder is not None else ""
             # The layer's name tells; an entry of a stack of experts is told by the stack's own.
-            feeder = feeder.rpartition(".")[0] if site.part is None else f"{feeder}[{site.part}]"
+            feeder = feeder.rpartition(".")[0] if site.entry is None else f"{feeder}[{site.entry}]"
             name = f"{site.module}@{feeder}" if feeder else f"{site.module}#{site.call}"
         if name in names:
             name = f"{name}#{site.call}"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from deadneuron.measure import compiled, counters
+from deadneuron.measure.aside import aside
 from deadneuron.measure.axes import NO_AXIS
 from deadneuron.measure.kinds import Kind
 from deadneuron.measure.pool import Slot
@@ -52,7 +52,7 @@ class Tap:
             return
         try:
             if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                with torch._C.DisableTorchFunction():
+                with aside():
                     self.observe(x, phase)
         except Exception as error:  # the user's forward goes on whatever happens here
             probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
@@ -65,7 +65,7 @@ class Tap:
             return
         try:
             if isinstance(output, Tensor):
-                with torch._C.DisableTorchFunction():
+                with aside():
                     self.take_output(output)
         except Exception as error:
             self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
@@ -75,7 +75,7 @@ class Tap:
     def end_alone(self, x: Tensor) -> None:
         """The same where the output cannot be had: it is computed again from the pre-activation."""
         if self.pending is not None:
-            with torch.no_grad(), _disable_current_modes():  # the user's own modes need not see it
+            with torch.no_grad(), aside():
                 self.end(self.kind.module.forward(x.detach()))
 
     def observe(self, x: Tensor, phase: Phase) -> None:
