@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-sinks bench-import proof labs docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-import proof labs docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,9 @@ smoke: $(VENV)/.dev ## Build the wheel and use it in a fresh environment
 
 bench: $(VENV)/.dev ## What watching costs, beside an unwatched loop (about 10 minutes)
 	$(BIN)/python benchmarks/overhead.py --write
+
+bench-further: $(VENV)/.dev ## The same for functional activations and compiled models (about 15 minutes)
+	$(BIN)/python benchmarks/overhead.py --further --rounds 30 --write
 
 bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
 	$(BIN)/python benchmarks/sinks.py --write

@@ -16,6 +16,7 @@ class Workload:
     name: str
     build: Callable[[], nn.Module]
     batch: Callable[[], Tensor]
+    backend: str = ""  # of torch.compile; empty for eager mode
 
 
 def mlp() -> nn.Module:
@@ -55,15 +56,30 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-def transformer() -> nn.Module:
-    layer = nn.TransformerEncoderLayer(256, 8, 1024, dropout=0.1, activation=nn.GELU(), batch_first=True)
+def transformer(activation: nn.Module | str) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(256, 8, 1024, dropout=0.1, activation=activation, batch_first=True)
     return nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+
+
+_ENCODER = "transformer encoder, d=256, 4 layers, batch 16 × 64 tokens"
+
+
+def _tokens() -> Tensor:
+    return torch.randn(16, 64, 256)
 
 
 WORKLOADS = (
     Workload("MLP 4×1024, batch 256", mlp, lambda: torch.randn(256, 1024)),
     Workload("ResNet-18, 32×32, batch 16", resnet18, lambda: torch.randn(16, 3, 32, 32)),
+    Workload(_ENCODER, lambda: transformer(nn.GELU()), _tokens),
+)
+
+# The same models with their activations as functions, and compiled.
+FURTHER = (
+    Workload(f"{_ENCODER}, F.gelu", lambda: transformer("gelu"), _tokens),
+    Workload("MLP 4×1024, batch 256, compiled by inductor", mlp, lambda: torch.randn(256, 1024), "inductor"),
     Workload(
-        "transformer encoder, d=256, 4 layers, batch 16 × 64 tokens", transformer, lambda: torch.randn(16, 64, 256)
+        "ResNet-18, 32×32, batch 16, compiled by inductor", resnet18, lambda: torch.randn(16, 3, 32, 32), "inductor"
     ),
+    Workload(f"{_ENCODER}, compiled by inductor", lambda: transformer(nn.GELU()), _tokens, "inductor"),
 )

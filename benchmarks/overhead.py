@@ -3,7 +3,7 @@
 All loops of a workload live in one process and take turns in random order, a few steps at a time; each turn is compared
 with the unwatched loop's turn of the same round. Absolute times would mostly tell what else the machine was doing.
 
-    python benchmarks/overhead.py [--rounds 60] [--threads 2]
+    python benchmarks/overhead.py [--rounds 60] [--threads 2] [--further]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from models import WORKLOADS, Workload
+from models import FURTHER, WORKLOADS, Workload
 
 import deadneuron
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=10, help="steps in one turn; 10 hold one of full statistics")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--further", action="store_true", help="functional activations and compiled models instead")
     parser.add_argument("--write", action="store_true", help="write docs/proof/<date>-overhead.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -52,13 +53,14 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    for workload in WORKLOADS:
+    for workload in FURTHER if args.further else WORKLOADS:
         rows = rows_of(workload.name, measure(workload, ARMS, args.rounds, args.steps), args.steps)
         print("\n".join(rows), flush=True)
         lines += rows
     if args.write:
-        path = Path(__file__).parents[1] / "docs" / "proof" / f"{date.today()}-overhead.md"
-        path.write_text("# What watching costs (`make bench`)\n\n" + "\n".join(lines) + "\n", "utf-8")
+        kind, target = ("further", "bench-further") if args.further else ("overhead", "bench")
+        path = Path(__file__).parents[1] / "docs" / "proof" / f"{date.today()}-{kind}.md"
+        path.write_text(f"# What watching costs (`make {target}`)\n\n" + "\n".join(lines) + "\n", "utf-8")
 
 
 def measure(workload: Workload, arms: Arms, rounds: int, steps: int) -> dict[str, list[float]]:
@@ -91,10 +93,12 @@ def _loop(
     if options is not None:
         stack.enter_context(deadneuron.watch(model, optimizer, run=folder, **options(folder)))
 
+    called = torch.compile(model, backend=workload.backend) if workload.backend else model
+
     def turn(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
-            model(x).square().mean().backward()
+            called(x).square().mean().backward()
             optimizer.step()
 
     return turn

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import Choice, check_pattern, find_activations
 from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
-from deadneuron.measure.compiled import forget_programs
+from deadneuron.measure.compiled import ask_for_hooks, forget_programs
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.newcomers import Newcomers
@@ -311,6 +311,7 @@ class Monitor:
     def _find_hearing(self, step: int) -> None:
         """No hook was called since the last drain: say so, and have compiled code made anew if it may be that."""
         reason = f"no pass of the model was seen in steps {self._first}–{step}"
+        ask_for_hooks(self._probe)
         if forget_programs():  # made for another model with the same code, it may be used for this one
             self._trouble.fail("run", f"{reason}: what torch.compile made is compiled anew, with the counters in it")
         elif step > 0:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,31 @@ def forget_programs() -> bool:
     if any_made:
         dynamo.reset()
     return any_made
+
+
+_asking: WeakSet[Any] = WeakSet()  # probes whose hooks torch.compile is to look for
+
+
+def ask_for_hooks(probe: Any) -> None:
+    """Have torch.compile make a model's hooks a condition of its code, until `stop_asking`.
+
+    Without it a program that was made for an unwatched model of the same structure would be used for a watched one. It
+    costs half a microsecond a module in each call of compiled code.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
+        dynamo.config.skip_nnmodule_hook_guards = False
+        _asking.add(probe)
+    elif _asking:
+        _asking.add(probe)
+
+
+def stop_asking(probe: Any) -> None:
+    """What the user had set is set again when the last probe has gone."""
+    if probe in _asking:
+        _asking.discard(probe)
+        if not _asking:
+            sys.modules["torch._dynamo"].config.skip_nnmodule_hook_guards = True
 
 
 # ── when the program runs ────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +246,7 @@ def _fake_hook(who: Tensor) -> Any:
 def _fake_begin(x: Tensor, who: Tensor, order: Tensor) -> None:
     hook = _fake_hook(who)
     if hook is not None:
+        ask_for_hooks(hook.probe)
         hook.probe.rehearsal.begin(hook, x)
 
 
@@ -233,6 +259,7 @@ def _fake_end(output: Tensor | None, who: Tensor, order: Tensor) -> None:
 def _fake_enter(who: Tensor, order: Tensor, examples: int, mask: Tensor | None) -> None:
     probe, hook = _fake_hook(order), _fake_hook(who)
     if probe is not None:
+        ask_for_hooks(probe)
         probe.rehearsal.enter(hook)
 
 

@@ -73,6 +73,7 @@ class Probe:
         self.names = {module: plain_name(name) for name, module in model.named_modules()}
         self.who = self.order = compiled.register(self)
         self.number = RemovableHandle(OrderedDict()).id  # of all hooks of this probe
+        compiled.ask_for_hooks(self)
         self.stack = CallStack(self._on_enter, self._on_leave, plan.batch_axis)
         self.functional = found.functional
         self.functions = Functions(self)
@@ -105,6 +106,7 @@ class Probe:
         self._handles.clear()
         self.on = False
         self.mode.take_off()
+        compiled.stop_asking(self)
         self.model = nn.Identity()
         for site in self.sites:
             site.feeder, site.low = None, None

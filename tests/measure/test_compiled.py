@@ -205,6 +205,7 @@ def test_code_that_was_compiled_for_an_unwatched_twin_does_not_make_the_monitor_
     model, twin = layers(), layers()
     optimizer = frozen_sgd(model)
     with deadneuron.watch(model, optimizer, run, every=2) as monitor:
+        torch._dynamo.config.skip_nnmodule_hook_guards = True  # as where torch.compile is first used after watch()
         steps(torch.compile(twin, backend="aot_eager", fullgraph=True), twin, frozen_sgd(twin))
         with pytest.warns(DeadneuronWarning, match="compiled anew"):
             steps(torch.compile(model, backend="aot_eager", fullgraph=True), model, optimizer)
@@ -212,3 +213,21 @@ def test_code_that_was_compiled_for_an_unwatched_twin_does_not_make_the_monitor_
     (counted,) = summary(run).values()
     assert counted[0] == sum(BATCHES[1:]), "all but the first pass"
     assert counted[3][1] == 0
+
+
+def test_turns_with_an_unwatched_twin_leave_nothing_unseen(run):
+    model, twin = Tower(), Tower()
+    optimizer = frozen_sgd(model)
+    called, other = (torch.compile(one, backend="aot_eager", fullgraph=True) for one in (model, twin))
+    with deadneuron.watch(model, optimizer, run, every=2) as monitor:
+        for _ in range(3):
+            steps(other, twin, frozen_sgd(twin))
+            steps(called, model, optimizer)
+    assert monitor.gaps == ()
+    assert {rows for rows, *_ in summary(run).values()} == {3 * sum(BATCHES)}
+
+
+def test_what_torch_compile_is_asked_for_is_asked_no_longer_after_close(run):
+    assert torch._dynamo.config.skip_nnmodule_hook_guards
+    watched(run, "the model", "eager", False)
+    assert torch._dynamo.config.skip_nnmodule_hook_guards
