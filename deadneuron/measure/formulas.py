@@ -109,7 +109,7 @@ class Formulas:
             x = self._scaled[1]()
             if x is not None and self._scaled[2] > 0:
                 base, beta = x, self._scaled[2]
-        self.pending = Pending(call, output, base, beta, base._version)
+        self.pending = Pending(call, output, base, beta, _version(base))
 
     def settle(self, used: Tensor | None = None) -> None:
         """What still waits is no part of a formula that is known."""
@@ -117,7 +117,7 @@ class Formulas:
         if pending is None:
             return
         call, functions = pending.call, self.functions
-        if pending.base._version != pending.version:
+        if _version(pending.base) != pending.version:
             functions.miss(call.caller, call.kind, "what it was given was overwritten before its use was known")
             return
         tap = functions.layer(call.caller, call.kind, (), call.x)
@@ -140,7 +140,7 @@ class Formulas:
             return None
         with torch._C.DisableTorchFunction():
             call = pending.call
-            intact = pending.base._version == pending.version
+            intact = _version(pending.base) == pending.version
             others = [arg for arg in args[:2] if arg is not pending.output]
             other = others[0] if len(others) == 1 else None
             if call.kind == "sigmoid" and func in _TIMES and other is pending.base and intact:
@@ -170,6 +170,11 @@ class Finish:
     """A formula whose last function is being called."""
 
     tap: Any
+
+
+def _version(x: Tensor) -> int:
+    """Counts changes in place; tensors of inference mode do not."""
+    return 0 if x.is_inference() else x._version
 
 
 def _is_number(value: Any) -> bool:
