@@ -5,7 +5,8 @@ Widths, batch sizes and lengths are different primes, so that a mixed-up axis ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -72,8 +73,8 @@ class Place:
     axis: int
     heard_in: str | None  # the module that the oracle names; None for one that is made in forward
     dead: int
-    direct: bool  # nothing stands between the layer and the activation
     graphless: bool  # it runs without a graph even in training
+    call: int = 0  # where no parameter that is trained feeds it: which call of its activation
 
 
 def layer_of(layout: str, inputs: int, width: int, bias: bool) -> nn.Module:
@@ -85,8 +86,9 @@ def layer_of(layout: str, inputs: int, width: int, bias: bool) -> nn.Module:
 
 def norm_of(name: str, layout: str, width: int) -> nn.Module:
     batch = nn.BatchNorm2d if layout == "images" else nn.BatchNorm1d
-    made = {"batch": lambda: batch(width), "layer": lambda: nn.LayerNorm(width), "group": lambda: nn.GroupNorm(1, width)}
-    return made[name]() if name else nn.Identity()
+    if name == "group":
+        return nn.GroupNorm(1, width)
+    return batch(width) if name == "batch" else nn.LayerNorm(width) if name else nn.Identity()
 
 
 class Block(nn.Module):
@@ -151,16 +153,15 @@ class Block(nn.Module):
         tap = f"{name}.{spelling.name}()" if spelling.module is None else shared_name if spec.shared else f"{name}.act"
         heard_in = tap if spelling.module is not None else None if spec.spelling.startswith("fresh") else name
         axis = 1 if spec.recurrent else {"tokens": 2, "nhwc": 3}.get(self.layout, 1)
-        direct = not (spec.recurrent or spec.residual == "before" or spec.dropout == "before" or spec.pool == "before")
         found = []
         for index, layer in enumerate(self.layers):
             feeder = self.norms[index] if spec.norm else layer
-            where = f"{name}.{'norms' if spec.norm else 'layers'}.{index}.{'bias' if feeder.bias is not None else 'weight'}"
-            dead = spec.dead if feeder.bias is not None and not spelling.leaks else 0
-            where = None if spec.frozen else where
-            without = spec.checkpoint == "reentrant"
-            straight = direct and (bool(spec.norm) or self.layout != "nhwc")
-            found.append(Place(tap, name, where, spelling, axis, heard_in, dead, straight, without))
+            where = f"{name}.{'norms' if spec.norm else 'layers'}.{index}."
+            where += "weight" if feeder.bias is None else "bias"
+            survives = feeder.bias is None or spelling.leaks or spec.dropout == "before"  # what is dropped is zero
+            dead = 0 if survives else spec.dead
+            reentrant = spec.checkpoint == "reentrant"
+            found.append(Place(tap, name, None if spec.frozen else where, spelling, axis, heard_in, dead, reentrant))
         return found * (TIME if spec.recurrent else spec.rounds)
 
 
@@ -200,7 +201,12 @@ class Net(nn.Module):
             spelling = SPELLINGS[self.plan.stem]
             heard_in = None if self.plan.stem.startswith("fresh") else ""
             axis = 2 if self.plan.layout == "tokens" else 1
-            found.append(Place(f"{spelling.name}()", "", "stem.bias", spelling, axis, heard_in, 0, True, False))
+            found.append(Place(f"{spelling.name}()", "", "stem.bias", spelling, axis, heard_in, 0, False))
         for index, block in enumerate(self.blocks):
             found += block.places(f"blocks.{index}", "shared")
+        calls: Counter[str] = Counter()
+        for index, place in enumerate(found):
+            if place.feeder is None:
+                found[index] = replace(place, call=calls[place.tap])
+            calls[place.tap] += 1
         return found
