@@ -76,6 +76,11 @@ class Place:
     graphless: bool  # it runs without a graph even in training
     call: int = 0  # where no parameter that is trained feeds it: which call of its activation
 
+    @property
+    def gap(self) -> str:
+        """What it is called where it may not be counted."""
+        return f"{self.caller}.{self.spelling.op}()".removeprefix(".")
+
 
 def layer_of(layout: str, inputs: int, width: int, bias: bool) -> nn.Module:
     if layout in ("features", "tokens"):
@@ -185,7 +190,7 @@ class Net(nn.Module):
         if self.plan.stem:
             x = SPELLINGS[self.plan.stem].apply(x)
         for block in self.blocks:
-            if block.spec.checkpoint:
+            if block.spec.checkpoint and self.training:
                 x = checkpoint(block, x, use_reentrant=block.spec.checkpoint == "reentrant")
             else:
                 x = block(x)
