@@ -88,14 +88,14 @@ class CallStack:
             return
         # Calls nest, so the top is this module. Should a hook of somebody else's have raised between the two hooks,
         # stale entries lie above it: drop them too. A module that is not on the stack at all entered before `attach`.
-        while self.running:
-            if self.running.pop() is module:
-                break
-        else:
+        if module not in self.running:
             return
-        if not self.running:
-            self.on_leave(output)
+        while self.running[-1] is not module:
+            self.running.pop()
+        if len(self.running) == 1:
+            self.on_leave(output)  # what it still counts belongs to this pass
             self._owner.clear()
+        self.running.pop()
 
 
 def count_examples(inputs: Any, batch_axis: int) -> int | None:

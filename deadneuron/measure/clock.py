@@ -83,6 +83,7 @@ class Clock:
         self.last = [-1] * len(self.optimizers)  # the last step that each took part in
         self.inside = False  # a step with a closure is running: its passes belong to it
         self.upcoming: dict[str, Number] = {}  # logged before the step it belongs to
+        self.detached = False
         self._handles: list[Any] = []
         self._ids: list[int] = []  # of our pre-hooks
         for index in range(len(self.optimizers)):
@@ -119,9 +120,11 @@ class Clock:
         self._ids[index : index + 1] = [before.id]
 
     def detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self.detached = True
+        for index, optimizer in enumerate(self.optimizers):
+            if not _depth(optimizer, math.inf):  # while it steps it walks through its hooks: none may go from under it
+                for handle in self._handles[2 * index : 2 * index + 2]:
+                    handle.remove()
         self.finish()
         self.optimizers.clear()
 
@@ -157,8 +160,16 @@ class Clock:
         else:
             _note(self.current, kept)
 
+    def _leave(self, index: int) -> None:
+        """Remove the hooks that `detach` left because their optimizer was stepping; called by the post-hook."""
+        before, after = self._handles[2 * index : 2 * index + 2]
+        before.remove()
+        hooks = after.hooks_dict_ref()
+        if hooks and next(reversed(hooks)) == after.id:  # the walk ends here
+            after.remove()
+
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if _nested(self.optimizers[index]):
+        if self.detached or _nested(self.optimizers[index]):
             return
         self.calls[index] += 1
         self._begin(index)
@@ -168,6 +179,9 @@ class Clock:
             self._read_rates(index)  # on_finding may have lowered them just now
 
     def _after(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.detached:
+            self._leave(index)
+            return
         if _nested(self.optimizers[index]):
             return
         if self.inside or not self._is_last(index):
@@ -241,19 +255,25 @@ class _StepHook:
 def _nested(optimizer: Any) -> bool:
     """Whether this call of step() is made by another step() of the same optimizer.
 
-    torch wraps `step` in each class: where a subclass calls super().step(), hooks run twice. The frames of that wrapper
-    tell; should torch name it otherwise, no call counts as nested.
+    torch wraps `step` in each class: where a subclass calls super().step(), hooks run twice.
+    """
+    return _depth(optimizer, _FRAMES) > 1
+
+
+def _depth(optimizer: Any, frames: float) -> int:
+    """How many calls of this optimizer's step() are running, as far as the innermost `frames` of the stack tell.
+
+    The frames of torch's wrapper tell; should torch name it otherwise, there are none.
     """
     frame: FrameType | None = sys._getframe(1)
-    calls = 0
-    for _ in range(_FRAMES):
-        if frame is None:
-            break
+    calls = seen = 0
+    while frame is not None and seen < frames:
+        seen += 1
         if frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == "torch.optim.optimizer":
             args = frame.f_locals.get("args") or (None,)
             calls += args[0] is optimizer
         frame = frame.f_back
-    return calls > 1
+    return calls
 
 
 def steppable(optimizer: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from functools import cache
 
 import numpy as np
 import torch
@@ -72,8 +73,8 @@ def count_closed(x: Tensor, dims: tuple[int, ...], gate: Gate, low: Tensor | Non
     `dims` are all axes but the unit axis. A NaN is on neither side of an end, so it is not closed. `low` overrides
     the gate's lower end for each unit (PReLU); it must broadcast against x.
     """
-    lower = low if low is not None else (None if math.isinf(gate[0]) else gate[0])
-    upper = None if math.isinf(gate[1]) else gate[1]
+    lower = low if low is not None else (None if math.isinf(gate[0]) else _end(gate[0], x.dtype, -math.inf))
+    upper = None if math.isinf(gate[1]) else _end(gate[1], x.dtype, math.inf)
     closed = None
     if lower is not None:
         closed = _count(torch.le(x, lower, out=scratch.like(x)), dims)
@@ -85,7 +86,17 @@ def count_closed(x: Tensor, dims: tuple[int, ...], gate: Gate, low: Tensor | Non
 
 def count_above(x: Tensor, dims: tuple[int, ...], gate: Gate, scratch: Scratch) -> Tensor | None:
     """Rows at or beyond the gate's upper end for each unit, or None if it has none."""
-    return None if math.isinf(gate[1]) else _count(torch.ge(x, gate[1], out=scratch.like(x)), dims)
+    upper = None if math.isinf(gate[1]) else _end(gate[1], x.dtype, math.inf)
+    return None if upper is None else _count(torch.ge(x, upper, out=scratch.like(x)), dims)
+
+
+@cache
+def _end(end: float, dtype: torch.dtype, outwards: float) -> float:
+    """The last number of `dtype` outside of a gate: a comparison would round its end to the nearest, maybe inwards."""
+    number = torch.tensor(end, dtype=dtype, device="cpu")
+    if number.item() > end > outwards or number.item() < end < outwards:
+        number = torch.nextafter(number, torch.tensor(outwards, dtype=dtype, device="cpu"))
+    return number.item()
 
 
 def count_nonfinite(x: Tensor, dims: tuple[int, ...], scratch: Scratch) -> Tensor:

@@ -12,8 +12,11 @@ from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure.clock import Clock
+
+_abandoned: list[RemovableHandle] = []  # hooks of monitors that are gone; the next monitor removes them
 
 
 class Newcomers:
@@ -22,6 +25,9 @@ class Newcomers:
     def __init__(self, model: nn.Module, clock: Clock, note: Callable[[str, str], None]) -> None:
         self._model, self._clock, self._note = weakref.ref(model), weakref.ref(clock), note
         self._strangers: weakref.WeakSet[Any] = weakref.WeakSet()
+        while _abandoned:
+            _abandoned.pop().remove()
+        self._orphaned = False
         self._handle = register_optimizer_step_pre_hook(self._look)
 
     def detach(self) -> None:
@@ -30,7 +36,9 @@ class Newcomers:
     def _look(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         clock, model = self._clock(), self._model()
         if clock is None or model is None:  # the monitor was dropped without being closed
-            self.detach()
+            if not self._orphaned:  # torch walks through these hooks now: none may go from under it
+                self._orphaned = True
+                _abandoned.append(self._handle)
             return
         try:
             if any(own is optimizer for own in clock.optimizers) or optimizer in self._strangers:

@@ -17,8 +17,10 @@ from deadneuron.records import BINS, HISTOGRAM_EDGES, ZERO_BIN
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 GATES = [(0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, 2.0), (-3.0, math.inf), (-math.inf, math.inf)]
+GATES += [(0.1, math.inf), (-0.3, 0.7)]  # whose ends no dtype holds but the widest
 # Exact in every dtype: zeros of both signs, ends of gates and their neighbours, edges of bins, what is no number.
 VALUES = [0.0, -0.0, 1.0, -1.0, 2.0, 6.0, -3.0, 0.5, -0.5, 1.5, -1.5, 2.0**-12, -(2.0**-12), 2.0**-14, -(2.0**-14)]
+VALUES += [0.1, -0.3, 0.7]
 VALUES += [math.nan, math.inf, -math.inf, 256.0, -256.0, 300.0, -1024.0, 5.9375, 6.0625, 0.99609375, 1.0078125]
 
 layouts = st.sampled_from(["contiguous", "channels last", "transposed", "sliced", "expanded"])
