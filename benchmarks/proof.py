@@ -1,13 +1,15 @@
 """Long proofs: more seeds, kills, broken files and twins than a test suite has time for; docs/proof/<date>-*.md.
 
-python benchmarks/proof.py [seeds kills fuzz twins]      (all: about 20 minutes on two cores)
+python benchmarks/proof.py [seeds kills fuzz memory twins]      (all: about 20 minutes on two cores)
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import platform
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -175,6 +177,54 @@ def _mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(raw)
 
 
+class Mixed(torch.nn.Module):
+    """Activations of all kinds: a module, a formula, functions; one that waits for its use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(13, 13) for _ in range(4))
+        self.act, self.head = torch.nn.GELU(), torch.nn.Linear(13, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.layers[0](x))
+        x = self.layers[1](x)
+        x = x * torch.sigmoid(x)
+        x = torch.relu(self.layers[2](x))
+        return self.head(torch.tanh(self.layers[3](x)))
+
+
+def memory(work: Path) -> str:
+    """20,000 watched steps beside 20,000 unwatched ones: what the process holds."""
+    rows = []
+    for name in ("unwatched", "watched", "watched, compiled"):
+        torch.manual_seed(0)
+        model = Mixed()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        call = torch.compile(model, backend="eager") if "compiled" in name else model
+        monitor = deadneuron.watch(model, optimizer, run=work / name) if name != "unwatched" else None
+        for step in track(range(20_001), name):
+            optimizer.zero_grad()
+            call(torch.randn(11, 13)).square().mean().backward()
+            optimizer.step()
+            if step % 5_000 == 0 and step:
+                time.sleep(6)  # what waits to be written, at most for 5 seconds, is no leak
+                gc.collect()
+                rows.append((name, f"{step:,}", f"{_resident() / 2**20:.1f}", f"{len(gc.get_objects()):,}"))
+        if monitor is not None:
+            monitor.close()
+            del monitor
+        del model, optimizer, call
+        torch._dynamo.reset()
+        gc.collect()
+        rows.append((name, "closed", f"{_resident() / 2**20:.1f}", f"{len(gc.get_objects()):,}"))
+    lines = ["| training | step | MiB resident | Python objects |", "|---|---|---|---|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def twins(work: Path) -> str:
     """Trainings watched and unwatched from one seed: what is not the same bit for bit."""
     sys.path.append(str(ROOT / "tests"))
@@ -253,7 +303,13 @@ def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
     return [f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-PROOFS: dict[str, Callable[[Path], str]] = {"seeds": seeds, "kills": kills, "fuzz": fuzz, "twins": twins}
+PROOFS: dict[str, Callable[[Path], str]] = {
+    "seeds": seeds,
+    "kills": kills,
+    "fuzz": fuzz,
+    "memory": memory,
+    "twins": twins,
+}
 
 
 def main() -> None:
