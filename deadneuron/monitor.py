@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import Choice, check_pattern, find_activations
 from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
-from deadneuron.measure.compiled import ask_for_hooks, forget_programs
+from deadneuron.measure.compiled import forget_programs
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.newcomers import Newcomers
@@ -39,6 +39,7 @@ from deadneuron.store.writer import Writer, claim_folder
 
 _MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
 _NO_NEWS = ("too-short", "silent", "no-steps")
+_live: weakref.WeakSet[Monitor] = weakref.WeakSet()
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
 
 
@@ -129,6 +130,9 @@ def watch(
         epsilon=chosen.sampling.epsilon,
     )
     name = type(model).__name__
+    if any(live.watches(model, run) for live in _live):
+        todo = "close() the first monitor, or give run= another name"
+        raise UsageError("this model is already watched by this run", where=f"run={str(run)!r}", todo=todo)
     path = claim_folder(run, name, overwrite=overwrite)
     groups = group_names(optimizers, list_groups(optimizers))
     info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
@@ -186,8 +190,14 @@ class Monitor:
         # A script that just ends, without `with` or close(), keeps its last window too.
         self._at_exit = partial(_close_if_alive, me)
         atexit.register(self._at_exit)
+        _live.add(self)
 
     # ── what a user calls ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def watches(self, model: nn.Module, run: str | Path | None) -> bool:
+        """Whether this monitor is open, on this model, and writes to this run folder."""
+        same = run is not None and Path(run).absolute() == self.path.absolute()
+        return same and not self._closed and self._probe.model is model
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -305,17 +315,9 @@ class Monitor:
         for pool in self._probe.pools.values():
             pool.clear()
         self._snapshot = time.monotonic()
-        if self._probe.on and not self._probe.heard:
-            self._find_hearing(step)
-
-    def _find_hearing(self, step: int) -> None:
-        """No hook was called since the last drain: say so, and have compiled code made anew if it may be that."""
-        reason = f"no pass of the model was seen in steps {self._first}–{step}"
-        ask_for_hooks(self._probe)
-        if forget_programs():  # made for another model with the same code, it may be used for this one
-            self._trouble.fail("run", f"{reason}: what torch.compile made is compiled anew, with the counters in it")
-        elif step > 0:
-            self._trouble.fail("run", f"{reason}: its hooks are not called")
+        silence = self._probe.why_silent(began=step > 0)
+        if silence:
+            self._trouble.fail("run", f"no pass of the model was seen in steps {self._first}–{step}: {silence}")
 
     def _take_snapshot(self) -> None:
         """Hand the open window, as it stands, to the writer; nothing is cleared."""

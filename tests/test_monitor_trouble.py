@@ -275,3 +275,13 @@ def test_watching_changes_no_global_state_of_torch_or_python(run):
     with deadneuron.watch(model, None, run):
         pass
     assert (torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.get_num_threads(), os.getcwd()) == before
+
+
+def test_a_model_is_not_watched_twice_by_one_run(run):
+    model = mlp()
+    with deadneuron.watch(model, None, run):
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=r"already watched by this run .*close\(\) the first monitor"):
+                deadneuron.watch(model, None, run, overwrite=overwrite)
+        deadneuron.watch(model, None, run.parent / "another").close()
+    deadneuron.watch(model, None, run, overwrite=True).close()

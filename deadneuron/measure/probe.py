@@ -186,6 +186,15 @@ class Probe:
         compiled = "" if self.passes else "; a program that was compiled, exported or scripted before calls no hooks"
         return f"never called in {wanted} mode{ran}{compiled}"
 
+    def why_silent(self, *, began: bool) -> str:
+        """Why no hook was called since the last drain; nothing if one was, or if the training has just begun."""
+        if not self.on or self.heard:
+            return ""
+        compiled.ask_for_hooks(self)
+        if compiled.forget_programs():  # made for another model with the same code, it may be used for this one
+            return "what torch.compile made is compiled anew, with the counters in it"
+        return "its hooks are not called" if began else ""
+
     def take_finite(self) -> Tensor | None:
         """Whether the model's outputs since the last call were finite, as a tensor of one bool; None if none was seen.
 
