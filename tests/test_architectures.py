@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES, loss_of
 from matching import problems
 from oracle import Oracle
+from torch import nn
 
 import deadneuron
 from deadneuron.store.reader import read_folder
@@ -47,3 +49,36 @@ def test_every_activation_of_an_architecture_is_a_site_with_exact_counts_or_a_na
         active = sum(window.active for window in stored.windows if window.site == site.number)
         if site.gate[0] > -torch.inf:
             assert buried.get(site.name, set()) <= set((active == 0).nonzero()[0].tolist()), site.name
+
+
+def counted(stored):
+    """Rows and active rows of each site, by its name and feeder."""
+    totals = {}
+    for window in stored.windows:
+        site = stored.info.sites[window.site]
+        before = totals.get((site.name, site.feeder), 0)
+        totals[site.name, site.feeder] = before + np.array([window.rows, *window.active])
+    return {key: total.tolist() for key, total in totals.items()}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, while tracing
+@pytest.mark.parametrize("name", ["opt", "resnet", "whisper", "convnext"])
+def test_a_compiled_architecture_is_counted_as_it_is_uncompiled(name, run):
+    runs = {}
+    for backend in ("", "aot_eager"):
+        torch.manual_seed(0)
+        torch.compiler.reset()
+        model, inputs = ARCHITECTURES[name]()
+        for module in model.train().modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # compiled dropout may draw otherwise
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        with deadneuron.watch(model, optimizer, run / (backend or "eager"), every=2):
+            called = torch.compile(model, backend=backend, fullgraph=True) if backend else model
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss_of(called(**inputs)).backward()
+                optimizer.step()
+        runs[backend] = counted(read_folder(run / (backend or "eager")))
+    torch.compiler.reset()
+    assert runs["aot_eager"] == runs[""] != {}
