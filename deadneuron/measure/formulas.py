@@ -8,7 +8,6 @@ by a layer through nothing but sums, scalings and views is an activation of its 
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -103,6 +102,7 @@ class Formulas:
             axis, places = _PRODUCERS[func]
             owned = [args[place] for place in places if place < len(args)] + [kwargs.get("bias"), kwargs.get("weight")]
             parameter = next((p for p in owned if isinstance(p, Tensor)), None)
+            self._cubed = self._scaled = None  # formulas lie between a layer and the next
             self.last = Made(ref(output), output.dim(), axis % output.dim() if output.dim() else 0, parameter)
             return
         x, beta = (args[0], args[1]) if isinstance(args[0], Tensor) else (args[1], args[0])
@@ -119,7 +119,7 @@ class Formulas:
                 base, beta = x, self._scaled[2]
         self.pending = Pending(call, output, base, beta, _version(base))
 
-    def settle(self, used: Tensor | None = None) -> None:
+    def settle(self) -> None:
         """What still waits is no part of a formula that is known."""
         pending, self.pending = self.pending, None
         if pending is None:
@@ -155,7 +155,7 @@ class Formulas:
             other = others[0] if len(others) == 1 else None
             if call.kind == "sigmoid" and func in _TIMES and other is pending.base and intact:
                 return self._whole("swish", (pending.beta,), pending.base)
-            if func in _PLUS and _is_number(other) and operator.eq(other, 1) and intact:
+            if func in _PLUS and _is_number(other) and other == 1 and intact:
                 erf = call.kind == "erf" and math.isclose(pending.beta, math.sqrt(0.5), rel_tol=1e-4)
                 cubed = self._cubed() if self._cubed is not None and call.kind == "tanh" else None
                 x = pending.base if erf else cubed

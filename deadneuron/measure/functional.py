@@ -115,7 +115,7 @@ class Functions:
             if self.counted is not None and self.counted() is x:  # a debugging backend calls it again
                 self.counted = None
                 return None
-            self.formulas.settle(used=x)
+            self.formulas.settle()
             if other is not None and kind != "prelu" and not self._is_zero(caller, other):
                 return None
             if kind in UNSURE and not in_place:
