@@ -263,8 +263,8 @@ def twins(work: Path) -> str:
             "every 3rd step. `watch, x` is watched before it is compiled by x, `x, watch` after.",
             "",
             f"**{len(wrong)} of {len(cells)} cells are not as they must be**: the same bit for bit; with inductor, "
-            "which may round otherwise when it compiles something else, the same random states (but for LBFGS where its "
-            "numbers tell it to evaluate more or less often).",
+            "which may round otherwise when it compiles something else, the same random states (but for LBFGS where "
+            "its numbers tell it to evaluate more or less often).",
             *(["", *wrong] if wrong else []),
             "",
             *_table(
