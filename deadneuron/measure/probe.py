@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
 from deadneuron.measure.activations import Choice, Found, containers_of
-from deadneuron.measure.aside import aside
+from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.callstack import CallStack, first_floats
 from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
@@ -186,7 +186,9 @@ class Probe:
         if self.counted:
             return "never called while the model ran (a fused kernel may do its work)"
         wanted = " or ".join(sorted(self.phases))
-        ran = f": all {self.passes} passes of the model were in another mode or not counted" if self.passes else ""
+        ran = (
+            f": all {self.passes} passes of the model were in another mode, or inside torch.func" if self.passes else ""
+        )
         compiled = "" if self.passes else "; a program that was compiled, exported or scripted before calls no hooks"
         return f"never called in {wanted} mode{ran}{compiled}"
 
@@ -237,7 +239,7 @@ class Probe:
 
     def _look_at_output(self, output: Any) -> None:
         values = first_floats(output)
-        if values is None:
+        if values is None or is_without_data(values):
             return
         if self.counted == 1:
             for name in custom_functions(values):
