@@ -73,10 +73,24 @@ def test_functional_transforms_of_a_watched_model_give_the_same_result(run):
             found = gradients(parameters, x)
             model(x)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert monitor.gaps, "what happens inside a transform is not measured, and said so"
+    assert [gap.where for gap in monitor.gaps] == ["torch.func"], "what is inside is not measured, and said so"
     for window in added_up(run).windows:
         assert window.rows == BATCH
         assert (window.active <= BATCH).all()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*deprecated:DeprecationWarning")  # torch's own, where it derives twice
+def test_counters_outlive_a_hessian_of_the_watched_model(run):
+    model = mlp()
+    optimizer = sgd(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeadneuronWarning)
+        with deadneuron.watch(model, optimizer, run) as monitor:
+            for _ in range(3):
+                torch.func.hessian(lambda x: model(x).sum())(batch()[0])
+                step_once(model, optimizer, batch())
+    assert [gap.where for gap in monitor.gaps] == ["torch.func"]
+    assert {window.rows for window in added_up(run).windows} == {3 * BATCH}
 
 
 def break_counting(monkeypatch):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.jit import ScriptModule
 from torch.nn.parameter import is_lazy
 
 from deadneuron.errors import NoSitesError, UsageError
@@ -71,7 +72,10 @@ def find_activations(model: nn.Module, choice: Choice, named: Named, epsilon: fl
         name = plain_name(full_name) or type(module).__name__
         if name in measurable.kinds or name in measurable.gaps:  # "module.act" and "act" may both be there
             name = full_name
-        if module in chosen:
+        if isinstance(module, ScriptModule):
+            if not any(name.startswith(f"{outer}.") for outer in measurable.gaps):
+                measurable.gaps[name] = "torch.jit made it: what it computes inside is not measured"
+        elif module in chosen:
             measurable.kinds[name] = _given(name, module, chosen[module], epsilon)
         elif isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
             measurable.gaps[name] = "its replicas run in threads, of which one at a time is counted"
@@ -112,6 +116,8 @@ def check_pattern(message: str, pattern: str, model: nn.Module, names: Sequence[
 
 def may_call_functions(module: nn.Module) -> bool:
     """Whether a module's forward may apply an activation by a function: that of any class outside of torch.nn."""
+    if isinstance(module, ScriptModule):  # Python sees nothing of it
+        return False
     return isinstance(module, _CALLERS) or not type(module).__module__.startswith(("torch.nn.", "torch._dynamo"))
 
 
@@ -120,6 +126,8 @@ def containers_of(model: nn.Module, found: Found) -> Iterator[nn.Module]:
     activations = {*(kind.module for kind in found.kinds.values()), *found.muted}
     for module in model.modules():
         if module in activations or type(module).__module__.startswith("torch._dynamo"):
+            continue
+        if isinstance(module, ScriptModule):  # it takes no hooks
             continue
         if (
             module is model

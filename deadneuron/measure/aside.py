@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 
@@ -20,3 +22,8 @@ def aside() -> AbstractContextManager[object]:
     both.enter_context(functions)
     both.enter_context(_disable_current_modes())
     return both
+
+
+def is_without_data(x: Tensor) -> bool:
+    """Whether `x` is only the shape of a tensor: nothing is computed in a pass that estimates or traces."""
+    return x.is_meta or isinstance(x, FakeTensor)

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
 from deadneuron.measure.activations import Choice, Found, containers_of
-from deadneuron.measure.aside import aside
+from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.callstack import CallStack, first_floats
 from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
@@ -29,6 +29,7 @@ from deadneuron.measure.tap import Mute, Tap
 from deadneuron.records import Phase
 
 _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+_transform: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
 _LOOKS = 3  # first passes in which functional activations are looked for, whether or not one was found
 
 
@@ -121,6 +122,9 @@ class Probe:
         # In a backward pass only the recomputation of gradient checkpointing calls forward: it was counted already.
         if not self.on or _in_backward() != -1:
             return None
+        if _transform() is not None:  # a counter that is made or changed in there is a part of the transform's program
+            self.fail("torch.func", "a pass ran inside a transform (vmap, grad, jvp): it was not counted")
+            return None
         if not self.stack.mine():
             self.fail("threads", "a pass ran beside another one in a second thread: it was not counted")
             return None
@@ -182,7 +186,9 @@ class Probe:
         if self.counted:
             return "never called while the model ran (a fused kernel may do its work)"
         wanted = " or ".join(sorted(self.phases))
-        ran = f": all {self.passes} passes of the model were in another mode" if self.passes else ""
+        ran = (
+            f": all {self.passes} passes of the model were in another mode, or inside torch.func" if self.passes else ""
+        )
         compiled = "" if self.passes else "; a program that was compiled, exported or scripted before calls no hooks"
         return f"never called in {wanted} mode{ran}{compiled}"
 
@@ -242,7 +248,7 @@ class Probe:
 
     def _look_at_output(self, output: Any) -> None:
         values = first_floats(output)
-        if values is None:
+        if values is None or is_without_data(values):
             return
         if self.counted == 1:
             for name in custom_functions(values):

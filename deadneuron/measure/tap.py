@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deadneuron.measure import compiled, counters
-from deadneuron.measure.aside import aside
+from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.axes import NO_AXIS
 from deadneuron.measure.kinds import Kind
 from deadneuron.measure.pool import Slot
@@ -81,6 +81,8 @@ class Tap:
     def observe(self, x: Tensor, phase: Phase) -> None:
         """Count the rows of one pre-activation. May raise."""
         probe = self.probe
+        if is_without_data(x):
+            return
         site = self.resolver.site(x)
         x, axis = _with_axis(x.detach(), site)
         if axis >= x.dim() or x.shape[axis] != site.units:
