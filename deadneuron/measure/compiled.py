@@ -88,6 +88,20 @@ def stop_asking(probe: Any) -> None:
             sys.modules["torch._dynamo"].config.skip_nnmodule_hook_guards = True
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def in_transform(number: int) -> bool:
+    """Whether a transform of torch.func (vmap, grad, jvp) is being traced: no operator of ours has a rule for these.
+
+    Called while tracing; a gap of the probe of this number says so.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return False
+    for owner in list(_owners.values()):
+        if getattr(owner, "number", None) == number:
+            owner.fail("torch.func", "a pass ran inside a transform (vmap, grad, jvp): it was not counted")
+    return True
+
+
 # ── when the program runs ────────────────────────────────────────────────────────────────────────────────────────────
 
 

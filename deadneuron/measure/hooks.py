@@ -70,7 +70,7 @@ class Enter(InertWhenCopied):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
-            if not torch.compiler.is_exporting():
+            if _is_counted(self.probe):
                 examples = _count_examples_traced(args, kwargs, self.probe.batch_axis)
                 mask = self.probe.mask.pick(args, kwargs) if self.masked else None
                 torch.ops.deadneuron.enter(self.who, self.order, examples, mask)
@@ -92,7 +92,7 @@ class Leave(InertWhenCopied):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if torch.compiler.is_compiling():
-            if not torch.compiler.is_exporting():
+            if _is_counted(self.probe):
                 self.probe.mode.leave_traced(module)
                 torch.ops.deadneuron.leave(_first_traced(output), self.who, self.order)
         elif not _is_tracing():
@@ -108,7 +108,7 @@ class Before(InertWhenCopied):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs.get("input")
         if torch.compiler.is_compiling():
-            if not torch.compiler.is_exporting() and isinstance(x, Tensor):
+            if isinstance(x, Tensor) and _is_counted(self.tap.probe):
                 torch.ops.deadneuron.begin(x, self.tap.who, self.tap.order)
         elif not _is_tracing():
             self.tap.begin(x)
@@ -122,7 +122,7 @@ class After(InertWhenCopied):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if torch.compiler.is_compiling():
-            if not torch.compiler.is_exporting():
+            if _is_counted(self.tap.probe):
                 out = output if isinstance(output, Tensor) else None
                 torch.ops.deadneuron.end(out, self.tap.who, self.tap.order)
         elif not _is_tracing():
@@ -134,6 +134,11 @@ for _hook in (Enter, Leave, Before, After, FunctionMode):
     # make programs of them. (Inside a larger program they are traced all the same.)
     _code = getattr(_hook, "__torch_function__", _hook.__call__).__code__
     set_code_exec_strategy(_code, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
+
+
+def _is_counted(probe: Probe) -> bool:
+    """Whether a program that is traced gets operators of ours."""
+    return not torch.compiler.is_exporting() and not compiled.in_transform(probe.number)
 
 
 def _count_examples_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch_axis: int) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from deadneuron.measure.compiled import in_transform
 from deadneuron.measure.functions import READERS
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class FunctionMode(TorchFunctionMode):
             applied = read(*args, **kwargs)
             if applied is not None:
                 x, kind, parameters, other = applied
-                if isinstance(x, Tensor) and x.is_floating_point():
+                if isinstance(x, Tensor) and x.is_floating_point() and not in_transform(self.probe.number):
                     torch.ops.deadneuron.apply(x, other, self.order, kind, list(parameters))
         return func(*args, **kwargs)
 

@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.checkpointed = checkpointed
 
     def inner(self, x):
-        return F.dropout(F.relu(self.fc2(self.act(self.fc1(x)))), 0.1)
+        return F.dropout(F.relu(self.fc2(self.act(self.fc1(x)))), 0.1, self.training)
 
     def forward(self, x):
         return x + (checkpoint(self.inner, x, use_reentrant=False) if self.checkpointed else self.inner(x))
@@ -231,3 +231,16 @@ def test_what_torch_compile_is_asked_for_is_asked_no_longer_after_close(run):
     assert torch._dynamo.config.skip_nnmodule_hook_guards
     watched(run, "the model", "eager", False)
     assert torch._dynamo.config.skip_nnmodule_hook_guards
+
+
+def test_a_transform_of_torch_func_inside_a_compiled_program_goes_on_uncounted(run):
+    model = Tower()
+    optimizer = frozen_sgd(model)
+    x = torch.randn(7, INPUTS)
+    called = torch.compile(lambda x: torch.func.jvp(model.eval(), (x,), (x,))[1], backend="aot_eager", fullgraph=True)
+    with deadneuron.watch(model, optimizer, run, phases="eval") as monitor:
+        with pytest.warns(DeadneuronWarning, match=r"torch\.func"):
+            called(x)
+        model(x)
+    assert [gap.where for gap in monitor.gaps] == ["torch.func"]
+    assert {rows for rows, *_ in summary(run).values()} == {7}
