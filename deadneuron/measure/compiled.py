@@ -98,6 +98,7 @@ def in_transform(number: int) -> bool:
         return False
     for owner in list(_owners.values()):
         if getattr(owner, "number", None) == number:
+            owner.transformed = True
             owner.fail("torch.func", "a pass ran inside a transform (vmap, grad, jvp): it was not counted")
     return True
 

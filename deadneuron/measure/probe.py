@@ -63,6 +63,8 @@ class Probe:
         self.ran = False  # a training pass began since the last seal, counted or not
         self.heard = False  # any hook was called since the last drain
         self.compiled = False  # compiled code reported something
+        self.transformed = False  # a transform of torch.func was compiled: its passes call no hooks
+        self._made_anew = False  # compiled code was dropped because no hook was called
         self.passes = 0
         self.counted = 0  # of them, those of a phase that counts
         self.sites: list[LiveSite] = []
@@ -194,10 +196,13 @@ class Probe:
 
     def why_silent(self, *, began: bool) -> str:
         """Why no hook was called since the last drain; nothing if one was, or if the training has just begun."""
-        if not self.on or self.heard:
+        if not self.on or self.heard or self.transformed:
             return ""
         compiled.ask_for_hooks(self)
-        if compiled.forget_programs():  # made for another model with the same code, it may be used for this one
+        # Made for another model with the same code, a program may be used for this one. Dropped once, for to compile
+        # in every window would cost the training more than the counts are worth.
+        if not self._made_anew and compiled.forget_programs():
+            self._made_anew = True
             return "what torch.compile made is compiled anew, with the counters in it"
         return "its hooks are not called" if began else ""
 

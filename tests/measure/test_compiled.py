@@ -12,6 +12,7 @@ from zoo import INPUTS, NEVER, step_once, thresholds_linear
 
 import deadneuron
 from deadneuron.errors import DeadneuronWarning
+from deadneuron.measure import compiled
 
 pytestmark = [
     # Torch's own, where it traces a tensor that is no leaf, and where it exports or loads inductor.
@@ -244,3 +245,19 @@ def test_a_transform_of_torch_func_inside_a_compiled_program_goes_on_uncounted(r
         model(x)
     assert [gap.where for gap in monitor.gaps] == ["torch.func"]
     assert {rows for rows, *_ in summary(run).values()} == {7}
+
+
+def test_compiled_code_that_calls_no_hooks_is_dropped_once_and_not_in_every_window(run, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(compiled, "forget_programs", lambda: not dropped.append(1))
+    model = Tower()
+    with deadneuron.watch(model, None, run) as monitor:
+        with pytest.warns(DeadneuronWarning):
+            monitor.step(lr=0.1)
+        for _ in range(199):  # five windows in all
+            monitor.step(lr=0.1)
+    assert dropped == [1]
+    assert [gap.reason.partition(": ")[2] for gap in monitor.gaps if gap.where == "run"][:2] == [
+        "what torch.compile made is compiled anew, with the counters in it",
+        "its hooks are not called",
+    ]
