@@ -15,6 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from deadneuron.measure.aside import aside
+
 OnEnter = Callable[[Callable[[], Tensor | None]], int | None]  # given what picks the mask; how many examples it has
 
 
@@ -72,7 +74,8 @@ class CallStack:
         if not self.running:
             self.calls.clear()
             try:
-                self.examples = examples()
+                with aside():
+                    self.examples = examples()
             except Exception:  # inputs of any kind pass through here; a nested tensor refuses to tell its shape
                 self.examples = None
             masked = self.on_enter(mask)

@@ -154,7 +154,8 @@ class Probe:
     def after_drain(self) -> None:
         """Read learned gates again, and look again for functional activations."""
         for tap in self.taps:
-            low = tap.kind.low(self.epsilon)
+            with aside():
+                low = tap.kind.low(self.epsilon)
             for site in tap.sites:
                 site.low = low
         self._looks = max(self._looks, 1)
@@ -206,13 +207,17 @@ class Probe:
             return "what torch.compile made is compiled anew, with the counters in it"
         return "its hooks are not called" if began else ""
 
-    def take_finite(self) -> Tensor | None:
-        """Whether the model's outputs since the last call were finite, as a tensor of one bool; None if none was seen.
+    def take_finite(self, before: Tensor | None) -> Tensor | None:
+        """Whether the model's outputs since the last call were finite, and `before`: one bool; None if none was seen.
 
         Of each output the first example tells: weights that turned NaN reach every example.
         """
         outputs, self._outputs = self._outputs, None
-        return None if outputs is None else outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
+        if outputs is None:
+            return before
+        with aside():
+            finite = outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
+            return finite if before is None else finite & before.to(finite.device)
 
     def _on_enter(self, mask: Callable[[], Tensor | None]) -> int | None:
         self.last, self.inside = None, None

@@ -23,6 +23,8 @@ from deadneuron.records import Phase
 if TYPE_CHECKING:
     from deadneuron.measure.probe import Probe
 
+COMPLEX = "it was given complex numbers, which no gate divides"
+
 
 class Tap:
     """One activation, which may serve several sites."""
@@ -46,19 +48,26 @@ class Tap:
         probe = self.probe
         if probe.inside is not None and probe.inside is not self:
             return  # a part of another activation
-        probe.inside, self.pending = self, None
         phase = probe.phase()
-        if phase is None:
+        if phase is None:  # perhaps another thread's pass: nothing of the one that is counted may change
             return
+        probe.inside, self.pending = self, None
         try:
-            if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                with aside():
-                    self.observe(x, phase)
+            with aside():
+                if not isinstance(x, Tensor):
+                    return
+                if x.is_floating_point():
+                    if x.numel():
+                        self.observe(x, phase)
+                elif x.is_complex():
+                    probe.note(self.name, COMPLEX)
         except Exception as error:  # the user's forward goes on whatever happens here
             probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
 
     def end(self, output: Any) -> None:
         """The activation has given `output`. Never raises."""
+        if not self.probe.stack.mine():
+            return
         if self.probe.inside is self:
             self.probe.inside = None
         if self.pending is None:
@@ -160,10 +169,11 @@ class Mute:
         self.who, self.order = compiled.register(self), probe.order
 
     def begin(self, x: Any) -> None:
-        self.probe.inside = self.probe.inside or self
+        if self.probe.stack.mine():
+            self.probe.inside = self.probe.inside or self
 
     def end(self, output: Any) -> None:
-        if self.probe.inside is self:
+        if self.probe.inside is self and self.probe.stack.mine():
             self.probe.inside = None
 
 
