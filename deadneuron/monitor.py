@@ -349,8 +349,9 @@ class Monitor:
         if step >= self._first:
             self._drain(step)
         told = {gap.where for gap in self._trouble.gaps}
-        for name in (name for name in self._probe.unseen() if name not in told):
-            self._trouble.note(name, self._probe.why_unseen(), 0)
+        for name, reason in self._probe.unseen().items():
+            if name not in told:
+                self._trouble.note(name, reason, 0)
         if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:
             reason = f"not one step in {self._probe.counted} passes"
             advice = "give watch() the one that trains this model, or call monitor.step()"
