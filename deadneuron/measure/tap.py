@@ -38,6 +38,7 @@ class Tap:
         self.who, self.order = compiled.register(self), probe.order
         self.resolver = Resolver(probe, self)
         self.pending: tuple[LiveSite, Phase] | None = None  # its output is wanted too
+        self.overtaken = 0  # the id of what it was given before a hook that was registered after ours
 
     @property
     def sites(self) -> list[LiveSite]:
@@ -80,6 +81,12 @@ class Tap:
             self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
         finally:
             self.pending = None
+
+    def note_overtaken(self) -> None:
+        """What a later hook has put in the place of the pre-activation was not counted."""
+        self.probe.note(
+            self.name, "a hook that was registered after watch() changed what it is given, unseen in one pass"
+        )
 
     def end_alone(self, x: Tensor) -> None:
         """The same where the output cannot be had: it is computed again from the pre-activation."""
@@ -167,6 +174,10 @@ class Mute:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.who, self.order = compiled.register(self), probe.order
+        self.overtaken = 0
+
+    def note_overtaken(self) -> None:
+        return None
 
     def begin(self, x: Any) -> None:
         if self.probe.stack.mine():
