@@ -300,9 +300,9 @@ class Monitor:
         self._probe.full = due if complete else due or step % sampling.every == 0
 
     def _note_finite(self) -> None:
-        finite, tick = self._probe.take_finite(), self._clock.current
-        if finite is not None and tick is not None:
-            tick.finite = finite if tick.finite is None else tick.finite & finite
+        tick = self._clock.current
+        if tick is not None:
+            tick.finite = self._probe.take_finite(tick.finite)
 
     def _on_tick(self, tick: LiveTick) -> None:
         self._writer.add("ticks", lambda: [tick.finished()])
@@ -348,8 +348,10 @@ class Monitor:
         self._probe.seal(step)
         if step >= self._first:
             self._drain(step)
-        for name in self._probe.unseen():
-            self._trouble.note(name, self._probe.why_unseen(), 0)
+        told = {gap.where for gap in self._trouble.gaps}
+        for name, reason in self._probe.unseen().items():
+            if name not in told:
+                self._trouble.note(name, reason, 0)
         if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:
             reason = f"not one step in {self._probe.counted} passes"
             advice = "give watch() the one that trains this model, or call monitor.step()"

@@ -15,6 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from deadneuron.measure.aside import aside
+
 OnEnter = Callable[[Callable[[], Tensor | None]], int | None]  # given what picks the mask; how many examples it has
 
 
@@ -31,6 +33,9 @@ class CallStack:
         self.on_leave = on_leave  # called with its output when it leaves
         self.batch_axis = batch_axis
         self.running: list[nn.Module] = []
+        self.heard: set[nn.Module] = set()  # containers that ran, ever
+        self.unheard: set[nn.Module] = set()  # that may apply functions, and did not run yet in a pass that counts
+        self.counted = False  # the pass that runs counts
         self._owner: dict[str, int] = {}  # the thread whose pass is being counted; setdefault is atomic
         self._passed_over: dict[int, int] = {}  # depth of a pass that is not counted, by thread
         self.examples: int | None = None  # batch size of the outermost call, None if it could not be told
@@ -72,12 +77,16 @@ class CallStack:
         if not self.running:
             self.calls.clear()
             try:
-                self.examples = examples()
+                with aside():
+                    self.examples = examples()
             except Exception:  # inputs of any kind pass through here; a nested tensor refuses to tell its shape
                 self.examples = None
             masked = self.on_enter(mask)
             self.examples = self.examples if masked is None else masked
         self.running.append(module)
+        self.heard.add(module)
+        if self.counted:
+            self.unheard.discard(module)
 
     def leave(self, module: nn.Module, output: Any) -> None:
         me = get_ident()

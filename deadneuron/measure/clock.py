@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from deadneuron.errors import UsageError
+from deadneuron.measure.aside import aside
 from deadneuron.records import Tick
 
 _RETIRED = 100  # steps after which no step waits any longer for an optimizer that took part in none of them
@@ -206,7 +207,7 @@ class Clock:
         self.last[index] = self.step
         self._read_rates(index)
         found = getattr(self.optimizers[index], "found_inf", None)  # set by GradScaler around a fused step
-        self.current.skipped[index] = found.detach().clone() if isinstance(found, Tensor) else False
+        self.current.skipped[index] = _flag(found) if isinstance(found, Tensor) else False
 
     def _read_rates(self, index: int) -> None:
         if index >= len(self.optimizers):  # on_finding closed the monitor in the middle of this step
@@ -329,10 +330,16 @@ def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _keep(value: Any) -> Number:
     if isinstance(value, Tensor):
-        if value.numel() != 1:  # told now: when the tick is written it would take others down with it
-            raise ValueError(f"expected one number, got a tensor of shape {tuple(value.shape)}")
-        return value.detach().clone()
+        with aside():
+            if value.numel() != 1:  # told now: when the tick is written it would take others down with it
+                raise ValueError(f"expected one number, got a tensor of shape {tuple(value.shape)}")
+            return value.detach().clone()
     return None if value is None else float(value)
+
+
+def _flag(found: Tensor) -> Tensor:
+    with aside():
+        return found.detach().clone()
 
 
 def _number(value: Number, missing: float) -> float:

@@ -19,7 +19,7 @@ from deadneuron.measure.feeders import Producer, trace
 from deadneuron.measure.formulas import Formulas
 from deadneuron.measure.functions import MODULES, NO_INTERVAL, READERS, UNSURE
 from deadneuron.measure.kinds import Kind, NoGateError, kind_of
-from deadneuron.measure.tap import Tap
+from deadneuron.measure.tap import COMPLEX, Tap
 from deadneuron.records import Phase
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Functions:
                 return None
             read = READERS.get(func)
             if read is not None:
-                applied = read(*args, **kwargs)
+                with aside():
+                    applied = read(*args, **kwargs)
                 return None if applied is None else self._begin(*applied, in_place=_in_place(func, kwargs))
             if func in self.formulas.interesting or self.formulas.pending is not None:
                 return self.formulas.begin(func, args, kwargs)
@@ -110,6 +111,8 @@ class Functions:
         if caller is None or phase is None or not isinstance(x, Tensor):
             return None
         with aside():
+            if x.is_complex():
+                self.miss(caller, kind, COMPLEX)
             if not x.is_floating_point() or not x.numel():
                 return None
             if self.counted is not None and self.counted() is x:  # a debugging backend calls it again

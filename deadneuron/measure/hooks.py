@@ -111,6 +111,7 @@ class Before(InertWhenCopied):
             if isinstance(x, Tensor) and _is_counted(self.tap.probe):
                 torch.ops.deadneuron.begin(x, self.tap.who, self.tap.order)
         elif not _is_tracing():
+            self.tap.overtaken = id(x) if _was_overtaken(module, self.tap.probe.number) else 0
             self.tap.begin(x)
 
 
@@ -126,6 +127,8 @@ class After(InertWhenCopied):
                 out = output if isinstance(output, Tensor) else None
                 torch.ops.deadneuron.end(out, self.tap.who, self.tap.order)
         elif not _is_tracing():
+            if self.tap.overtaken and args and id(args[0]) != self.tap.overtaken:
+                self.tap.note_overtaken()
             self.tap.end(output)
 
 
@@ -139,6 +142,15 @@ for _hook in (Enter, Leave, Before, After, FunctionMode):
 def _is_counted(probe: Probe) -> bool:
     """Whether a program that is traced gets operators of ours."""
     return not torch.compiler.is_exporting() and not compiled.in_transform(probe.number)
+
+
+def _was_overtaken(module: nn.Module, number: int) -> bool:
+    """Whether a hook of the user's that was registered later runs behind ours; it will not do so again."""
+    hooks = module._forward_pre_hooks
+    if number not in hooks or type(hooks[next(reversed(hooks))]) is Before:
+        return False
+    hooks[number] = hooks.pop(number)  # torch walks through a copy
+    return True
 
 
 def _count_examples_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any], batch_axis: int) -> int:

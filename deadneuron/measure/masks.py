@@ -55,12 +55,18 @@ class Mask:
             return None
         _check(mask)
         real = mask.detach() != 0
-        if self.name.endswith("padding_mask"):  # in torch.nn's own words true is padding
+        if self.name.endswith("padding_mask"):  # in torch.nn's own words true, and -inf, is padding
             real = ~real
+        elif mask.is_floating_point() and bool((mask.detach() < 0).any()):
+            todo = "give mask= a function of forward's arguments that returns true where a token is real"
+            raise UsageError("a mask that is added to scores is not 1 where a token is real", where="mask", todo=todo)
         if self.batch_axis == 1 and isinstance(self.source, Tensor):
             real = real.t()
         self._shape = tuple(real.shape)
         self._places = real.flatten().nonzero()[:, 0]
+        if not len(self._places):
+            todo = "true or 1 is a real token"
+            raise UsageError("a pass in which no token is real counts nothing", where="mask", todo=todo)
         return int(real.any(1).sum())
 
     def select(self, x: Tensor, axis: int) -> tuple[Tensor, int]:

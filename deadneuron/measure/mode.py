@@ -51,15 +51,17 @@ class FunctionMode(TorchFunctionMode):
         """Leave the stack of modes, wherever in it this one is: a KeyboardInterrupt may have left others above it."""
         if not self.on:
             return
-        self.on = False
         above = []
-        while torch._C._len_torch_function_stack():
-            mode = torch._C._pop_torch_function_stack()
-            if mode is self:
-                break
-            above.append(mode)
-        for mode in reversed(above):
-            torch._C._push_on_torch_function_stack(mode)
+        try:
+            while torch._C._len_torch_function_stack():
+                mode = torch._C._pop_torch_function_stack()
+                if mode is self:
+                    break
+                above.append(mode)
+        finally:
+            for mode in reversed(above):
+                torch._C._push_on_torch_function_stack(mode)
+        self.on = False  # last of all: a KeyboardInterrupt in here must not leave the mode there for good
 
     # ── in a traced program: no state but the stack of modes itself may change ───────────────────────────────────────
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from deadneuron.measure.aside import aside
 from deadneuron.records import BINS, Phase
 
 _INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined")
@@ -83,6 +84,10 @@ class Pool:
 
     def seal(self, step: int, full: bool) -> None:
         """Book all rows counted since the last call as those of `step`; `full` if statistics were taken in it."""
+        with aside():
+            self._seal(step, full)
+
+    def _seal(self, step: int, full: bool) -> None:
         hit = self.open > 0
         first, last = self.ints[1], self.ints[2]
         last.masked_fill_(hit, step + 1)
@@ -97,6 +102,10 @@ class Pool:
 
     def pack(self) -> Packed:
         """A copy of everything sealed, as one tensor on the device."""
+        with aside():
+            return self._pack()
+
+    def _pack(self) -> Packed:
         floats = self.floats.double() if self.float != torch.float64 and self.device.type != "mps" else self.floats
         wide = floats if floats.dtype == torch.float64 else floats.cpu().double()  # MPS: one sync a window
         flat = wide.reshape(-1).view(torch.int64)
@@ -109,9 +118,10 @@ class Pool:
         return Packed(data, tuple((s.site, s.start, s.units) for s in self.slots), self.units, ready)
 
     def clear(self) -> None:
-        for tensor in (self.ints, self.totals, self.histograms, self.floats, self._sealed):
-            tensor.zero_()
-        self.floats[3].fill_(-torch.inf)
+        with aside():
+            for tensor in (self.ints, self.totals, self.histograms, self.floats, self._sealed):
+                tensor.zero_()
+            self.floats[3].fill_(-torch.inf)
 
     def _allocate(self) -> None:
         """Twice the room that is needed, so that a model of thousands of sites moves its counts a dozen times."""

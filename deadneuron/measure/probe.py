@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
-from deadneuron.measure.activations import Choice, Found, containers_of
+from deadneuron.measure.activations import Choice, Found, containers_of, function_name, may_call_functions
 from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.callstack import CallStack, first_floats
 from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
 from deadneuron.measure.functional import Functions
+from deadneuron.measure.functions import MODULES
 from deadneuron.measure.hooks import attach_to_activation, attach_to_container
 from deadneuron.measure.masks import Mask
+from deadneuron.measure.methods import mentions_functions
 from deadneuron.measure.mode import FunctionMode
 from deadneuron.measure.opaque import custom_functions
 from deadneuron.measure.pool import Pool
@@ -30,6 +32,7 @@ from deadneuron.records import Phase
 
 _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _transform: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
+_NO_FORWARD = "never called as module(x): activations that its methods call as functions are not seen"
 _LOOKS = 3  # first passes in which functional activations are looked for, whether or not one was found
 
 
@@ -86,6 +89,8 @@ class Probe:
         self.modules = [Tap(self, name, kind) for name, kind in found.kinds.items()]
         self._handles: list[RemovableHandle] = []
         for container in containers_of(model, found):
+            if may_call_functions(container) and mentions_functions(container):
+                self.stack.unheard.add(container)
             self._handles += attach_to_container(self, container)
         for tap in self.modules:
             self._handles += attach_to_activation(tap, tap.kind.module)
@@ -118,6 +123,8 @@ class Probe:
             holder.clear()
         self._outputs, self.last, self.inside = None, None, None
         self.stack.reset()
+        self.stack.heard.clear()
+        self.stack.unheard.clear()
 
     def phase(self) -> Phase | None:
         """The phase of a pass that is running now, or None if it does not count."""
@@ -154,7 +161,8 @@ class Probe:
     def after_drain(self) -> None:
         """Read learned gates again, and look again for functional activations."""
         for tap in self.taps:
-            low = tap.kind.low(self.epsilon)
+            with aside():
+                low = tap.kind.low(self.epsilon)
             for site in tap.sites:
                 site.low = low
         self._looks = max(self._looks, 1)
@@ -178,12 +186,19 @@ class Probe:
             return Producer(formulas.last.axis, (), None)
         return None
 
-    def unseen(self) -> list[str]:
-        """Activations that were never seen; the model where it may have functional ones and was never seen itself."""
+    def unseen(self) -> dict[str, str]:
+        """Activations that were never seen, and why; the model where it may have functional ones and never ran."""
         names = [tap.name for tap in self.taps if not tap.sites]
-        return names if self.modules or self.counted else [*names, type(self.model).__name__]
+        names += [] if self.modules or self.counted else [type(self.model).__name__]
+        reasons = dict.fromkeys(names, self._why_unseen())
+        inside = {part for module in self.stack.heard for part in module.modules()}  # there all functions are seen
+        for module, name in self.names.items():
+            wanted = module in self.stack.unheard and module not in inside
+            if wanted and any(function_name(name, one) in self.choice for one in MODULES):
+                reasons.setdefault(name or type(module).__name__, _NO_FORWARD)
+        return reasons
 
-    def why_unseen(self) -> str:
+    def _why_unseen(self) -> str:
         """Why an activation was never seen, as far as it can be told."""
         if self.counted:
             return "never called while the model ran (a fused kernel may do its work)"
@@ -191,8 +206,8 @@ class Probe:
         ran = (
             f": all {self.passes} passes of the model were in another mode, or inside torch.func" if self.passes else ""
         )
-        compiled = "" if self.passes else "; a program that was compiled, exported or scripted before calls no hooks"
-        return f"never called in {wanted} mode{ran}{compiled}"
+        others = "; only model(x) calls hooks: not its methods, nor a program compiled, exported or scripted before"
+        return f"never called in {wanted} mode{ran}{'' if self.passes else others}"
 
     def why_silent(self, *, began: bool) -> str:
         """Why no hook was called since the last drain; nothing if one was, or if the training has just begun."""
@@ -206,13 +221,17 @@ class Probe:
             return "what torch.compile made is compiled anew, with the counters in it"
         return "its hooks are not called" if began else ""
 
-    def take_finite(self) -> Tensor | None:
-        """Whether the model's outputs since the last call were finite, as a tensor of one bool; None if none was seen.
+    def take_finite(self, before: Tensor | None) -> Tensor | None:
+        """Whether the model's outputs since the last call were finite, and `before`: one bool; None if none was seen.
 
         Of each output the first example tells: weights that turned NaN reach every example.
         """
         outputs, self._outputs = self._outputs, None
-        return None if outputs is None else outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
+        if outputs is None:
+            return before
+        with aside():
+            finite = outputs < torch.inf  # -Inf masks a choice; NaN and Inf are not below Inf
+            return finite if before is None else finite & before.to(finite.device)
 
     def _on_enter(self, mask: Callable[[], Tensor | None]) -> int | None:
         self.last, self.inside = None, None
@@ -221,12 +240,13 @@ class Probe:
         self.passes += 1
         self.heard = True
         phase = self.phase()
+        self.stack.counted = phase is not None
         if self.model.training and _in_backward() == -1:
             self.ran = True
         if phase is None:
             return None
         self.counted += 1
-        if self.functional and (self._looks or self.functions.taps or self.compiled):
+        if self.functional and (self._looks or self.functions.taps or self.compiled or self.stack.unheard):
             self._looks = max(self._looks - 1, 0)
             self.mode.put_on()
         try:

@@ -23,6 +23,8 @@ from deadneuron.records import Phase
 if TYPE_CHECKING:
     from deadneuron.measure.probe import Probe
 
+COMPLEX = "it was given complex numbers, which no gate divides"
+
 
 class Tap:
     """One activation, which may serve several sites."""
@@ -36,6 +38,7 @@ class Tap:
         self.who, self.order = compiled.register(self), probe.order
         self.resolver = Resolver(probe, self)
         self.pending: tuple[LiveSite, Phase] | None = None  # its output is wanted too
+        self.overtaken = 0  # the id of what it was given before a hook that was registered after ours
 
     @property
     def sites(self) -> list[LiveSite]:
@@ -46,19 +49,26 @@ class Tap:
         probe = self.probe
         if probe.inside is not None and probe.inside is not self:
             return  # a part of another activation
-        probe.inside, self.pending = self, None
         phase = probe.phase()
-        if phase is None:
+        if phase is None:  # perhaps another thread's pass: nothing of the one that is counted may change
             return
+        probe.inside, self.pending = self, None
         try:
-            if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-                with aside():
-                    self.observe(x, phase)
+            with aside():
+                if not isinstance(x, Tensor):
+                    return
+                if x.is_floating_point():
+                    if x.numel():
+                        self.observe(x, phase)
+                elif x.is_complex():
+                    probe.note(self.name, COMPLEX)
         except Exception as error:  # the user's forward goes on whatever happens here
             probe.fail(self.name, f"{type(error).__name__} while counting: {error}")
 
     def end(self, output: Any) -> None:
         """The activation has given `output`. Never raises."""
+        if not self.probe.stack.mine():
+            return
         if self.probe.inside is self:
             self.probe.inside = None
         if self.pending is None:
@@ -71,6 +81,12 @@ class Tap:
             self.probe.fail(self.name, f"{type(error).__name__} while measuring the output: {error}")
         finally:
             self.pending = None
+
+    def note_overtaken(self) -> None:
+        """What a later hook has put in the place of the pre-activation was not counted."""
+        self.probe.note(
+            self.name, "a hook that was registered after watch() changed what it is given, unseen in one pass"
+        )
 
     def end_alone(self, x: Tensor) -> None:
         """The same where the output cannot be had: it is computed again from the pre-activation."""
@@ -158,12 +174,17 @@ class Mute:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.who, self.order = compiled.register(self), probe.order
+        self.overtaken = 0
+
+    def note_overtaken(self) -> None:
+        return None
 
     def begin(self, x: Any) -> None:
-        self.probe.inside = self.probe.inside or self
+        if self.probe.stack.mine():
+            self.probe.inside = self.probe.inside or self
 
     def end(self, output: Any) -> None:
-        if self.probe.inside is self:
+        if self.probe.inside is self and self.probe.stack.mine():
             self.probe.inside = None
 
 

@@ -258,3 +258,20 @@ def test_a_unit_that_revives_is_dated_by_its_first_firing(run):
     assert (first.first_active[1], first.last_active[1]) == (-1, -1)
     assert (second.first_active[1], second.last_active[1]) == (62, 99)
     assert second.active[1] == 38 * BATCH
+
+
+def test_complex_numbers_are_a_gap_that_says_so(run):
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act, self.head = nn.Linear(INPUTS, 5, dtype=torch.cfloat), nn.Tanh(), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.act(self.fc(x)).abs() + torch.sigmoid(self.fc(x)).real)
+
+    model = Complex()
+    with deadneuron.watch(model, frozen_sgd(model), run) as monitor:
+        model(torch.randn(BATCH, INPUTS, dtype=torch.cfloat))
+    assert {gap.where for gap in monitor.gaps} == {"act", "sigmoid()"}
+    assert all("complex numbers" in gap.reason for gap in monitor.gaps)
+    assert len(monitor.gaps) == 2, "and not also that they were never called"

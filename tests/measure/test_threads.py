@@ -78,6 +78,50 @@ def test_two_busy_threads_break_nothing_and_count_no_row_that_was_not_there(run)
     assert window.rows == 2 * rows or monitor.gaps
 
 
+class Held(nn.ReLU):
+    """Its forward begins, lets another thread through, and only then asks torch for a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.hold = False
+
+    def forward(self, x):
+        if self.hold:
+            self.hold = False
+            self.entered.set()
+            assert self.go_on.wait(20)
+        return super().forward(x)
+
+
+class Around(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(INPUTS, UNITS), Held()
+
+    def forward(self, x):
+        return self.act(self.fc(x))
+
+
+@pytest.mark.filterwarnings("ignore::deadneuron.errors.DeadneuronWarning")
+def test_a_thread_that_passes_through_an_activation_does_not_end_it_for_the_pass_that_is_counted(run):
+    model = Around()
+    options = {"every": 1, "activations": {"act": (0.0, float("inf"))}}
+    with deadneuron.watch(model, None, run, **options) as monitor:
+        model.act.hold = True
+        thread = threading.Thread(target=lambda: model(torch.full((BATCH, INPUTS), 2.0)))
+        thread.start()
+        assert model.act.entered.wait(20)
+        model(torch.full((13, INPUTS), 1e9))
+        model.act.go_on.set()
+        thread.join()
+        monitor.step(lr=0.1)
+    assert [site.name for site in monitor.sites] == ["act"], "the ReLU inside it is no site of its own"
+    (window,) = read_folder(run).windows
+    assert window.rows == BATCH
+    assert window.magnitude.max() < 1e6, "what the other thread gave was not measured"
+
+
 def test_a_training_in_another_thread_than_the_one_that_began_to_watch_is_counted(run):
     model = nn.Sequential(nn.Linear(INPUTS, UNITS), nn.ReLU())
     with deadneuron.watch(model, None, run) as monitor:
