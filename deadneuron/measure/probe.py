@@ -191,6 +191,8 @@ class Probe:
         names = [tap.name for tap in self.taps if not tap.sites]
         names += [] if self.modules or self.counted else [type(self.model).__name__]
         reasons = dict.fromkeys(names, self._why_unseen())
+        if not self.sites:  # it is blind as a whole, and the reasons above tell why
+            return reasons
         inside = {part for module in self.stack.heard for part in module.modules()}  # there all functions are seen
         for module, name in self.names.items():
             wanted = module in self.stack.unheard and module not in inside
