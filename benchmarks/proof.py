@@ -28,6 +28,7 @@ from rich.progress import track
 import deadneuron
 from deadneuron.errors import DeadneuronError
 from deadneuron.experiments.demo import demo_config, run_demo
+from deadneuron.profiles import load_profile
 from deadneuron.report.text import render_text
 from deadneuron.store.reader import read_folder
 
@@ -196,6 +197,7 @@ class Mixed(torch.nn.Module):
 def memory(work: Path) -> str:
     """20,000 watched steps beside 20,000 unwatched ones: what the process holds."""
     rows = []
+    waits = load_profile("default").sampling.flush_seconds + 1
     for name in ("unwatched", "watched", "watched, compiled"):
         torch.manual_seed(0)
         model = Mixed()
@@ -207,7 +209,7 @@ def memory(work: Path) -> str:
             call(torch.randn(11, 13)).square().mean().backward()
             optimizer.step()
             if step % 5_000 == 0 and step:
-                time.sleep(6)  # what waits to be written, at most for 5 seconds, is no leak
+                time.sleep(waits)  # what waits to be written is no leak
                 gc.collect()
                 rows.append((name, f"{step:,}", f"{_resident() / 2**20:.1f}", f"{len(gc.get_objects()):,}"))
         if monitor is not None:

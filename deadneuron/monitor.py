@@ -31,6 +31,7 @@ from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Plan, Probe
 from deadneuron.measure.roster import describe_run, now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
+from deadneuron.measure.silence import unseen, why_silent
 from deadneuron.measure.trouble import Trouble
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
@@ -315,7 +316,7 @@ class Monitor:
         for pool in self._probe.pools.values():
             pool.clear()
         self._snapshot = time.monotonic()
-        silence = self._probe.why_silent(began=step > 0)
+        silence = why_silent(self._probe, began=step > 0)
         if silence:
             self._trouble.fail("run", f"no pass of the model was seen in steps {self._first}–{step}: {silence}")
 
@@ -349,7 +350,7 @@ class Monitor:
         if step >= self._first:
             self._drain(step)
         told = {gap.where for gap in self._trouble.gaps}
-        for name, reason in self._probe.unseen().items():
+        for name, reason in unseen(self._probe).items():
             if name not in told:
                 self._trouble.note(name, reason, 0)
         if self._clock.step < 0 and self._probe.counted >= _MANY_PASSES:

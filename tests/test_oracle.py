@@ -184,7 +184,6 @@ def test_counts_are_those_of_the_plain_counter(axis, gate):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_computes_the_same_activations_in_training_and_evaluation(name):
-    pytest.importorskip("transformers")
     model, inputs = ARCHITECTURES[name]()
     with Oracle(model.train()) as trained:
         loss = loss_of(model(**inputs))

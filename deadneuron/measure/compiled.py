@@ -7,23 +7,23 @@ tensor is no constant of the program, so that equal layers share their compiled 
 claims to write to, keeps them in order and alive; it holds the number of the probe.
 
 While tracing, tensors are fake but have their autograd graph: there, and only there, it is learned what feeds an
-activation (`Rehearsal`).
+activation (`measure.rehearsal`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deadneuron.measure.feeders import Producer, trace
+from deadneuron.measure.rehearsal import real_of
 
+_LATER = (torch._C._TorchDispatchModeKey.FUNCTIONAL, torch._C._TorchDispatchModeKey.PROXY)
 _numbers = count(1)
 _owners: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
@@ -141,116 +141,10 @@ def _run(order: Tensor, act: Callable[[Any], None]) -> None:
 # ── while it is traced ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Rehearsal:
-    """Runs along while torch.compile traces a model, to learn what feeds each of its activations."""
-
-    def __init__(self, probe: Any) -> None:
-        self.probe = probe
-        self.running: list[Any] = []
-        self.inside: Any = None  # the activation module that is being traced
-        self.calls: dict[Any, int] = {}
-        self._pass = 0
-        self.producers: dict[tuple[Any, nn.Module | None, int], Producer] = {}
-
-    def enter(self, hook: Any) -> None:
-        if hook is not None and hook in self.running:  # a trace that was broken off began again
-            del self.running[self.running.index(hook) :]
-        if not self.running:
-            self._begin_anew()
-        self.running.append(hook)
-
-    def leave(self, hook: Any) -> None:
-        if self.running:
-            self.running.pop()
-
-    def begin(self, tap: Any, x: Tensor) -> None:
-        """An activation module is traced."""
-        self._look_at_pass()
-        if self.inside is None:
-            self.inside = tap
-            self._observe(tap, x)
-
-    def end(self, tap: Any) -> None:
-        if self.inside is tap:
-            self.inside = None
-
-    def apply(self, key: tuple[str, tuple[float, ...]], x: Tensor) -> None:
-        """A function is traced."""
-        self._look_at_pass()
-        if self.inside is None:
-            self._observe(key, x)
-
-    def _look_at_pass(self) -> None:
-        if not self.running and self._pass != self.probe.passes:  # the hooks of what is traced have run in earnest
-            self._begin_anew()
-
-    def _observe(self, key: Any, x: Tensor) -> None:
-        if x.grad_fn is None:
-            return
-        hook = self.running[-1] if self.running else None
-        caller = hook.module() if hook is not None else self.probe.stack.caller()
-        counted = (key, caller) if isinstance(key, tuple) else key  # a function's calls are counted for each caller
-        call = self.calls.get(counted, 0)
-        self.calls[counted] = call + 1
-        producer = trace(x)
-        if producer is None:
-            return
-        leaves = tuple(real for leaf in producer.parameters if (real := self._real(leaf)) is not None)
-        if leaves or not producer.parameters:
-            self.producers[key, caller, call] = Producer(producer.axis, leaves, producer.path)
-
-    def _real(self, leaf: Tensor) -> Tensor | None:
-        return real_of(leaf, self.probe.model.parameters())
-
-    def producer(self, key: Any, caller: nn.Module | None, call: int) -> Producer | None:
-        """What was learned of a call, or of the same call in a layer that shares this one's compiled code."""
-        known = self.producers.get((key, caller, call))
-        if known is not None or caller is None:
-            return known
-        for (theirs, other, nth), producer in self.producers.items():
-            if (
-                nth == call
-                and other is not None
-                and type(other) is type(caller)
-                and self._alike(theirs, other, key, caller)
-            ):
-                return self._translated(producer, other, caller)
-        return None
-
-    def _alike(self, theirs: Any, other: nn.Module, mine: Any, caller: nn.Module) -> bool:
-        if isinstance(mine, tuple) or isinstance(theirs, tuple):
-            return bool(mine == theirs)
-        names = self.probe.names
-        return bool(theirs.name.removeprefix(names.get(other, "")) == mine.name.removeprefix(names.get(caller, "")))
-
-    def _translated(self, producer: Producer, other: nn.Module, caller: nn.Module) -> Producer | None:
-        mine = dict(caller.named_parameters())
-        names = {id(p): name for name, p in other.named_parameters()}
-        leaves = tuple(mine[names[id(p)]] for p in producer.parameters if names.get(id(p)) in mine)
-        return Producer(producer.axis, leaves, producer.path) if len(leaves) == len(producer.parameters) else None
-
-    def _begin_anew(self) -> None:
-        self.calls.clear()
-        self.inside, self._pass = None, self.probe.passes
-
-    def clear(self) -> None:
-        self.running.clear()
-        self._begin_anew()
-        self.producers.clear()
-
-
-def real_of(fake: Tensor, candidates: Iterable[Tensor]) -> Tensor | None:
-    """Which of the real tensors a fake one stands for; None if none, or where this torch keeps its notes elsewhere."""
-    with suppress(AttributeError, TypeError):
-        converter = fake.fake_mode.fake_tensor_converter.meta_converter  # type: ignore[attr-defined]
-        for real in candidates:
-            number = converter.describer.lookup_tensor.get(real)
-            if number is not None and converter.tensor_memo.get(number) is fake:
-                return real
-    return None
-
-
 def _fake_hook(who: Tensor) -> Any:
+    """What is registered under a fake number; None in the later stages of compiling, which trace everything again."""
+    if any(torch._C._get_dispatch_mode(key) is not None for key in _LATER):
+        return None
     for owner in list(_owners.values()):
         tensor = getattr(owner, "who", None)
         if isinstance(tensor, Tensor) and real_of(who, (tensor,)) is not None:
@@ -285,7 +179,7 @@ def _fake_leave(output: Tensor | None, who: Tensor, order: Tensor) -> None:
 
 
 def _fake_apply(x: Tensor, other: Tensor | None, order: Tensor, kind: str, parameters: list[float]) -> None:
-    probe = _fake_hook(order) if x.grad_fn is not None else None
+    probe = _fake_hook(order)
     if probe is not None:
         probe.rehearsal.apply((kind, tuple(parameters)), x)
 

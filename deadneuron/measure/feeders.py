@@ -227,7 +227,7 @@ def _broadcast(shape: tuple[int, ...], edges: Any) -> tuple[int | None, _Leaves]
     """A parameter that is added to or multiplied with x along one axis: its units."""
     for edge, (node, _) in enumerate(edges):
         leaf = _reach(node, (edge,))
-        if leaf is None:
+        if leaf is None or tuple(leaf[0].shape) == shape:  # a parameter times a number is no layer
             continue
         own = [1] * (len(shape) - leaf[0].dim()) + list(leaf[0].shape)
         wide = [i for i, size in enumerate(own) if size > 1]

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import function_name
 from deadneuron.measure.aside import aside
-from deadneuron.measure.feeders import Producer, trace
+from deadneuron.measure.feeders import trace
 from deadneuron.measure.formulas import Formulas
 from deadneuron.measure.functions import MODULES, NO_INTERVAL, READERS, UNSURE
 from deadneuron.measure.kinds import Kind, NoGateError, kind_of
+from deadneuron.measure.layers import why_no_layer
 from deadneuron.measure.tap import COMPLEX, Tap
 from deadneuron.records import Phase
 
@@ -48,6 +49,7 @@ class Functions:
         self.formulas = Formulas(self)
         self.counted: ref[Tensor] | None = None  # what a compiled program has just handed over
         self._refused: set[tuple[nn.Module, str]] = set()  # no layer's activation, as a graph told
+        self._places: dict[tuple[nn.Module, str, tuple[float, ...]], object] = {}  # of calls of compiled programs
         self._zeros: dict[tuple[nn.Module, int], bool] = {}  # whether the other tensor of a maximum is zero
 
     # ── what the mode calls; never raises ────────────────────────────────────────────────────────────────────────────
@@ -95,7 +97,7 @@ class Functions:
             elif kind in UNSURE:
                 self.miss(caller, kind, "in compiled code it is not told from a part of a formula")
             elif other is None or kind == "prelu" or self._is_zero(caller, other):
-                tap = self.tap(caller, kind, parameters, other)
+                tap = self._compiled_tap(caller, kind, parameters, x, other)
                 if tap is not None:
                     tap.observe(x, phase)
                     tap.end_alone(x)
@@ -136,15 +138,29 @@ class Functions:
         known = self.taps.get(_key(caller, kind, parameters, other))
         if known is not None and known.resolver.expects(x):
             return known
-        producer = trace(x)
-        if x.requires_grad and (producer is None or producer.beyond or (kind in UNSURE and producer.bent)):
-            self.miss(caller, kind, _why_no_layer(producer))
+        reason = why_no_layer(x, trace(x), kind)
+        if reason:
+            self.miss(caller, kind, reason)
             self._refused.add((caller, kind))
             return None
         if not x.requires_grad and (caller, kind) in self._refused and not self._seen(caller, kind):
             return None
         if kind in UNSURE and not x.requires_grad and not self._seen(caller, kind) and not self.formulas.made(x):
             self.miss(caller, kind, "without a gradient it is not told from a part of a formula")
+            return None
+        return self.tap(caller, kind, parameters, other)
+
+    def _compiled_tap(
+        self, caller: nn.Module, kind: str, parameters: tuple[float, ...], x: Tensor, other: Tensor | None
+    ) -> Tap | None:
+        """The same for a call of a compiled program, whose tensors have no graph but on a debugging backend."""
+        place = self._places.setdefault((caller, kind, parameters), object())
+        nth = self.probe.stack.next_call(place)
+        if x.requires_grad:
+            return self.layer(caller, kind, parameters, x, other)
+        reason = self.probe.rehearsal.refusal((kind, parameters), caller, nth)
+        if reason:
+            self.miss(caller, kind, reason)
             return None
         return self.tap(caller, kind, parameters, other)
 
@@ -206,6 +222,7 @@ class Functions:
         self.taps.clear()
         self._zeros.clear()
         self._refused.clear()
+        self._places.clear()
         self.formulas.clear()
         self.counted = None
 
@@ -216,11 +233,3 @@ def _key(caller: nn.Module, kind: str, parameters: tuple[float, ...], other: Ten
 
 def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
     return getattr(func, "__name__", "").endswith("_") or bool(kwargs.get("inplace"))
-
-
-def _why_no_layer(producer: Producer | None) -> str:
-    if producer is None:
-        return "it is not fed by a layer, but by parameters or by what nothing is known of"
-    if producer.beyond:
-        return "it is fed by another activation, not by a layer"
-    return "a part of a formula: it is not judged by itself"

@@ -42,10 +42,10 @@ class Mask:
             return None
         if isinstance(self.source, Tensor):
             return self.source
-        if self.name:
+        if isinstance(self.source, str):
             found = kwargs.get(self.name, args[self.position] if 0 <= self.position < len(args) else None)
         else:
-            found = self.source(*args, **kwargs)  # type: ignore[operator]
+            found = self.source(*args, **kwargs)
         return found if isinstance(found, Tensor) else None
 
     def begin(self, mask: Tensor | None) -> int | None:

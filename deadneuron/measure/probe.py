@@ -13,26 +13,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from deadneuron.measure import compiled, counters
-from deadneuron.measure.activations import Choice, Found, containers_of, function_name, may_call_functions
+from deadneuron.measure.activations import Choice, Found, containers_of, may_call_functions
 from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.callstack import CallStack, first_floats
-from deadneuron.measure.compiled import Rehearsal
 from deadneuron.measure.feeders import Producer
 from deadneuron.measure.functional import Functions
-from deadneuron.measure.functions import MODULES
 from deadneuron.measure.hooks import attach_to_activation, attach_to_container
 from deadneuron.measure.masks import Mask
 from deadneuron.measure.methods import mentions_functions
 from deadneuron.measure.mode import FunctionMode
 from deadneuron.measure.opaque import custom_functions
 from deadneuron.measure.pool import Pool
+from deadneuron.measure.rehearsal import Rehearsal
 from deadneuron.measure.sites import LiveSite, plain_name
 from deadneuron.measure.tap import Mute, Tap
 from deadneuron.records import Phase
 
 _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _transform: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
-_NO_FORWARD = "never called as module(x): activations that its methods call as functions are not seen"
 _LOOKS = 3  # first passes in which functional activations are looked for, whether or not one was found
 
 
@@ -67,7 +65,7 @@ class Probe:
         self.heard = False  # any hook was called since the last drain
         self.compiled = False  # compiled code reported something
         self.transformed = False  # a transform of torch.func was compiled: its passes call no hooks
-        self._made_anew = False  # compiled code was dropped because no hook was called
+        self.made_anew = False  # compiled code was dropped because no hook was called
         self.passes = 0
         self.counted = 0  # of them, those of a phase that counts
         self.sites: list[LiveSite] = []
@@ -180,48 +178,11 @@ class Probe:
             return learned
         if formulas.made(x):
             parameter = formulas.last.parameter
-            trained = parameter is not None and parameter.requires_grad and parameter.is_leaf
-            return Producer(formulas.last.axis, (parameter,) if trained else (), None)  # type: ignore[arg-type]
+            trained = () if parameter is None or not (parameter.requires_grad and parameter.is_leaf) else (parameter,)
+            return Producer(formulas.last.axis, trained, None)
         if tap.caller is not None and formulas.last.rank == x.dim():
             return Producer(formulas.last.axis, (), None)
         return None
-
-    def unseen(self) -> dict[str, str]:
-        """Activations that were never seen, and why; the model where it may have functional ones and never ran."""
-        names = [tap.name for tap in self.taps if not tap.sites]
-        names += [] if self.modules or self.counted else [type(self.model).__name__]
-        reasons = dict.fromkeys(names, self._why_unseen())
-        if not self.sites:  # it is blind as a whole, and the reasons above tell why
-            return reasons
-        inside = {part for module in self.stack.heard for part in module.modules()}  # there all functions are seen
-        for module, name in self.names.items():
-            wanted = module in self.stack.unheard and module not in inside
-            if wanted and any(function_name(name, one) in self.choice for one in MODULES):
-                reasons.setdefault(name or type(module).__name__, _NO_FORWARD)
-        return reasons
-
-    def _why_unseen(self) -> str:
-        """Why an activation was never seen, as far as it can be told."""
-        if self.counted:
-            return "never called while the model ran (a fused kernel may do its work)"
-        wanted = " or ".join(sorted(self.phases))
-        ran = (
-            f": all {self.passes} passes of the model were in another mode, or inside torch.func" if self.passes else ""
-        )
-        others = "; only model(x) calls hooks: not its methods, nor a program compiled, exported or scripted before"
-        return f"never called in {wanted} mode{ran}{'' if self.passes else others}"
-
-    def why_silent(self, *, began: bool) -> str:
-        """Why no hook was called since the last drain; nothing if one was, or if the training has just begun."""
-        if not self.on or self.heard or self.transformed:
-            return ""
-        compiled.ask_for_hooks(self)
-        # Made for another model with the same code, a program may be used for this one. Dropped once, for to compile
-        # in every window would cost the training more than the counts are worth.
-        if not self._made_anew and compiled.forget_programs():
-            self._made_anew = True
-            return "what torch.compile made is compiled anew, with the counters in it"
-        return "its hooks are not called" if began else ""
 
     def take_finite(self, before: Tensor | None) -> Tensor | None:
         """Whether the model's outputs since the last call were finite, and `before`: one bool; None if none was seen.
