@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from deadneuron.analysis.diagnosis import diagnose
     from deadneuron.errors import DeadneuronError
     from deadneuron.frames import Run, read_run
-    from deadneuron.monitor import Monitor, watch
+    from deadneuron.monitor import Monitor
     from deadneuron.profiles import load_profile
     from deadneuron.records import Diagnosis, Finding, Gap, Verdict
     from deadneuron.sinks.tensorboard import TensorBoard
+    from deadneuron.watching import watch
 
 __version__ = "0.1.0"
 
@@ -48,7 +49,7 @@ _ROOMS = {
     "diagnose": "deadneuron.analysis.diagnosis",
     "load_profile": "deadneuron.profiles",
     "read_run": "deadneuron.frames",
-    "watch": "deadneuron.monitor",
+    "watch": "deadneuron.watching",
 }
 
 

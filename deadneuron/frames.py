@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deadneuron.causes import Trial
 from deadneuron.records import HISTOGRAM_EDGES, Floats, Gap, Phase, RunInfo, Site, Tick, Window
 from deadneuron.states import STATE_NAMES, Timeline, bound, make_timeline, walk
 from deadneuron.store.ranks import finite_rows, weighted_mean
@@ -51,8 +52,22 @@ class Run:
     @cached_property
     def phase(self) -> Phase:
         """The phase that is judged: training, or evaluation where nothing else was watched."""
-        phases = {window.phase for window in self._stored.windows}
+        phases = {window.phase for window in self._stored.windows} - {"reference"}
         return "eval" if phases == {"eval"} else "train"
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Experiments on the learning rate whose results are kept with the run."""
+        return self._stored.trials
+
+    @cached_property
+    def references(self) -> dict[int, list[Window]]:
+        """The passes of the frozen reference batch by site number, in order of steps."""
+        grouped: dict[int, list[Window]] = {}
+        for window in self._stored.windows:
+            if window.phase == "reference":
+                grouped.setdefault(window.site, []).append(window)
+        return grouped
 
     @cached_property
     def timelines(self) -> dict[int, Timeline]:
@@ -67,7 +82,8 @@ class Run:
 
     @cached_property
     def ticks(self) -> pd.DataFrame:
-        """One row a step: step, time (UTC), skipped, loss, grad_norm; `lr:<group>`, the rate that this step used.
+        """One row a step: step, time (UTC), skipped, loss, grad_norm; `lr:<group>`, the rate that this step used, and
+        `dither:<group>`, what a dither had multiplied it by (NaN where there is none).
 
         finite: whether the logged loss was, or where none was logged the model's output; <NA> where neither is known.
         """
@@ -83,6 +99,8 @@ class Run:
         for index, group in enumerate(self.info.groups):
             rates = [tick.rates[index] if index < len(tick.rates) else np.nan for tick in ticks]
             table[f"lr:{group}"] = np.array(rates, dtype=float)
+            drawn = [tick.multipliers or () for tick in ticks]
+            table[f"dither:{group}"] = np.array([d[index] if index < len(d) else np.nan for d in drawn], dtype=float)
         return pd.DataFrame(table)
 
     @cached_property

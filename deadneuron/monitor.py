@@ -1,7 +1,7 @@
-"""`watch()` and `Monitor`: the only room that holds state for a user.
+"""`Monitor`: the only room that holds state for a user.
 
-Before training starts a mistake raises. From then on nothing is raised into the user's loop: what fails becomes a
-`Gap` and one warning, and the training goes on as if nobody watched.
+Before training starts a mistake raises (see `deadneuron.watching`). From then on nothing is raised into the user's
+loop: what fails becomes a `Gap` and one warning, and the training goes on as if nobody watched.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -21,22 +22,18 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from deadneuron.errors import UsageError
-from deadneuron.measure.activations import Choice, check_pattern, find_activations
-from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, list_groups, steppable
+from deadneuron.measure.clock import Clock, LiveTick, Number, group_names
 from deadneuron.measure.compiled import forget_programs
 from deadneuron.measure.drains import unpack
-from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Plan, Probe
-from deadneuron.measure.roster import describe_run, now, write_down
+from deadneuron.measure.roster import now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
 from deadneuron.measure.silence import unseen, why_silent
 from deadneuron.measure.trouble import Trouble
-from deadneuron.profiles import Profile, load_profile
-from deadneuron.records import PHASES, Diagnosis, Finding, Gap, Phase, RunInfo, Site, Window
-from deadneuron.store.sink import Sink, as_sinks
-from deadneuron.store.writer import Writer, claim_folder
+from deadneuron.records import Diagnosis, Finding, Gap, RunInfo, Site, Window
+from deadneuron.store.sink import Sink
+from deadneuron.store.writer import Writer
 
 _MANY_PASSES = 10  # without a step: the optimizer was forgotten, or is another one
 _NO_NEWS = ("too-short", "silent", "no-steps")
@@ -44,109 +41,8 @@ _live: weakref.WeakSet[Monitor] = weakref.WeakSet()
 _LOOK_SHARE = 0.02  # of the training's time that diagnoses for on_finding may take
 
 
-def watch(
-    model: nn.Module,
-    optimizer: Any = None,
-    run: str | Path | None = None,
-    *,
-    profile: str | Path | Profile = "default",
-    every: int | None = None,
-    include: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
-    activations: Mapping[str, tuple[float, float] | None] | None = None,
-    unit_axis: Mapping[str, int] | None = None,
-    batch_axis: int = 0,
-    mask: MaskSource | None = None,
-    phases: Phase | Sequence[Phase] = ("train",),
-    dataset_size: int | None = None,
-    sinks: Sequence[Sink] = (),
-    on_finding: Callable[[Finding], None] | None = None,
-    overwrite: bool = False,
-) -> Monitor:
-    """Watch a model's activations while it trains, and write what they do to a run folder.
-
-    Use it as `with deadneuron.watch(model, optimizer): …` or keep the monitor and call `close()`. The loop inside stays
-    as it is. The training stays bit-identical: its loss, weights, random numbers and optimizer state.
-
-    Args:
-        model: any module that applies activations: modules (nn.ReLU, nn.GELU …), functions (F.relu …), or both.
-        optimizer: a torch optimizer, or a list of them; its steps are the run's steps, its rates the ones that deaths
-            are dated by. None: call `monitor.step(lr=…)` once a step.
-        run: the folder to write; None makes runs/<date-time>-<model> and prints its name.
-        profile: "default", "strict", or the path of a TOML file: how to sample and how to judge.
-        every: steps between full statistics (overrides the profile). Counts inside the gate are taken at every step.
-        include: glob patterns of activation names to watch; None for all.
-        exclude: glob patterns of activation names to leave out.
-        activations: more modules that are activations, by glob pattern of their names or by class name; with the gate
-            (low, high) that you state, or None for one that is derived from the module's own derivative.
-        unit_axis: unit axis by glob pattern of activation names, where the one that was found is wrong.
-        batch_axis: which axis of the model's input and of the activations holds independent examples.
-        mask: which tokens are real, of shape (examples, tokens): the name of an argument of the model's forward
-            ("attention_mask"; one that ends with "padding_mask" is true where there is padding), a function of the
-            forward's arguments, or a tensor. Padding is left out of all counts. On a GPU it costs one wait a pass.
-        phases: which passes count: "train" (model.training is true), "eval", or both.
-        dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
-            without it, an example that comes again in a later epoch counts again.
-        sinks: more places that the records go to while training, e.g. `[deadneuron.TensorBoard("tb/first")]`. They are
-            written by the thread that writes the run folder; one that fails is dropped, and the training goes on.
-        on_finding: called in the training thread with each new finding, at most once for each (code, place): while
-            training as often as 2 % of the time allows, and at the end.
-        overwrite: replace an older run in `run`.
-
-    Raises:
-        NoSitesError: there is no activation to watch.
-        RunFolderError: the folder exists, or cannot be written.
-        ProfileError: an unknown profile, key or value.
-        UsageError: a pattern that matches nothing, or something that is no optimizer.
-    """
-    if not isinstance(model, nn.Module):
-        raise UsageError("this is no torch.nn.Module", where=type(model).__name__, todo="give the model itself")
-    chosen = load_profile(profile)
-    if every is not None:
-        if every < 1:
-            raise UsageError("every must be at least 1", where=f"every={every}", todo="1 is every step")
-        chosen = replace(chosen, sampling=replace(chosen.sampling, every=every))
-    optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    optimizers = [steppable(one) for one in optimizers]
-    phases = (phases,) if isinstance(phases, str) else tuple(phases)
-    if dataset_size is not None and dataset_size < 1:
-        raise UsageError("dataset_size must be at least 1", where=f"dataset_size={dataset_size}", todo="leave it out")
-    unknown = set(phases) - set(PHASES)
-    if unknown or not phases:
-        raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
-    sinks = as_sinks(sinks)
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: hooks on it are compiled with it
-    choice = Choice.of(include, exclude)
-    # An epsilon that does not suit is said here, before a folder is made.
-    found = find_activations(model, choice, activations or {}, chosen.sampling.epsilon)
-    for pattern in unit_axis or {}:
-        check_pattern("unit_axis names no activation", pattern, model, [*found.kinds])
-    plan = Plan(
-        found=found,
-        choice=choice,
-        axes=unit_axis or {},
-        batch_axis=batch_axis,
-        mask=Mask(model, mask, batch_axis),
-        phases=frozenset(phases),
-        epsilon=chosen.sampling.epsilon,
-    )
-    name = type(model).__name__
-    if any(live.watches(model, run) for live in _live):
-        todo = "close() the first monitor, or give run= another name"
-        raise UsageError("this model is already watched by this run", where=f"run={str(run)!r}", todo=todo)
-    path = claim_folder(run, name, overwrite=overwrite)
-    groups = group_names(optimizers, list_groups(optimizers))
-    info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
-    monitor = Monitor(model, optimizers, path, info, plan, sinks=sinks, on_finding=on_finding)
-    for where, reason in found.gaps.items():
-        monitor._trouble.note(where, reason)
-    if run is None:
-        print(f"deadneuron: writing {path}", file=sys.stderr)
-    return monitor
-
-
 class Monitor:
-    """A running observation; made by `watch()`."""
+    """A running observation; made by `deadneuron.watch()`."""
 
     def __init__(
         self,
@@ -195,10 +91,9 @@ class Monitor:
 
     # ── what a user calls ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def watches(self, model: nn.Module, run: str | Path | None) -> bool:
-        """Whether this monitor is open, on this model, and writes to this run folder."""
-        same = run is not None and Path(run).absolute() == self.path.absolute()
-        return same and not self._closed and self._probe.model is model
+    def writes(self, run: str | Path | None) -> bool:
+        """Whether this monitor writes to this run folder."""
+        return run is not None and Path(run).absolute() == self.path.absolute()
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -392,6 +287,23 @@ class Monitor:
             if key not in self._told and (self._closed or finding.code not in _NO_NEWS):
                 self._told.add(key)
                 self._trouble.guard("on_finding", partial(self._on_finding, finding))
+
+
+def monitors_of(model: nn.Module) -> list[Monitor]:
+    """The open monitors of this very model."""
+    model = getattr(model, "_orig_mod", model)
+    return [monitor for monitor in _live if not monitor._closed and monitor._probe.model is model]
+
+
+@contextmanager
+def suspended(model: nn.Module) -> Iterator[list[Monitor]]:
+    """Passes and steps in here are not the training's: no monitor of this model counts them, or misses them."""
+    monitors = monitors_of(model)
+    with ExitStack() as stack:
+        for monitor in monitors:
+            stack.enter_context(monitor._probe.suspended())
+            stack.enter_context(monitor._clock.suspended())
+        yield monitors
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deadneuron.causes import Certificate, Observed, RateLink, Trial
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-Phase = Literal["train", "eval"]
-PHASES: tuple[Phase, ...] = ("train", "eval")
+Phase = Literal["train", "eval", "reference"]
+PHASES: tuple[Phase, ...] = ("train", "eval")  # that a user may ask for; "reference" is the frozen batch's own
 Level = Literal["note", "warning", "severe"]
 Status = Literal["healthy", "warning", "severe", "unknown"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "severe")
@@ -37,6 +39,8 @@ class Sampling:
     every: int  # steps between full statistics (counts inside the gate are taken at every step)
     window: int  # steps between two drains
     epsilon: float  # |f'| above this is inside the gate
+    established: float  # share of rows inside the gate above which a unit is established
+    recent: int  # rows that this share is taken over: an exponential mean with about that memory
     flush_seconds: float  # what a killed training can lose
 
 
@@ -59,6 +63,12 @@ class Thresholds:
     spike_shift: float  # total variation distance between histograms
     fading: float  # relative fall of the mean activation
     saturated: float  # share of a layer's values
+    kick_steps: int  # a death that took at most so many steps may be a kick by the learning rate …
+    kick_rate: float  # … if its rate was at least this share of the highest that the run had used by then …
+    kick_rise: float  # … or had risen by at least this factor
+    gradual_steps: int  # a death that took at least so many steps was gradual
+    shift: float  # share of the reference batch that a unit still fires on if its death is a data shift
+    branch: float  # share of units that a branch may lose at a rate that is called safe
 
 
 # ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,6 +126,7 @@ class Window:
     peak: Floats | None  # largest finite pre-activation
     histogram: Ints  # [bins] pre-activations of all units over HISTOGRAM_EDGES
     output_histogram: Ints | None  # [bins] outputs, where the activation is not monotone
+    last_established: Ints | None = None  # last step in which the unit was established; -1 for none
     # None where the gradient is not screened
     flow: Ints | None = None  # steps in which a gradient reached the unit
     last_flow: Ints | None = None  # the last such step; -1 for none
@@ -145,7 +156,7 @@ class Tick:
     time: float  # seconds since the epoch
     rates: tuple[float, ...]  # one a parameter group, over all optimizers; NaN where its optimizer did not step
     skipped: bool = False  # GradScaler found an Inf or NaN and left the weights alone
-    multiplier: float | None = None
+    multipliers: tuple[float, ...] | None = None  # of a dither, one a parameter group; NaN where it has none
     loss: float | None = None
     grad_norm: float | None = None
     finite: bool | None = None  # whether the first example of the model's output was; None where it was not seen
@@ -158,6 +169,16 @@ class Gap:
     where: str
     reason: str
     first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The frozen batch that units are held against, and its cost."""
+
+    examples: int | None  # independent ones; None until it ran
+    passes: int
+    seconds: float  # that its passes took, of …
+    of_seconds: float  # … the run's time so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +198,8 @@ class RunInfo:
     groups: tuple[str, ...]  # names of the parameter groups, e.g. "SGD[0]"
     modules: tuple[str, ...]  # activation modules that were asked for, seen or not
     dataset_size: int | None = None  # distinct training examples, if the user says; no n exceeds it
+    settings: tuple[Mapping[str, Any], ...] = ()  # of each parameter group: momentum, betas, weight_decay …
+    reference: Reference | None = None  # what evaluating the frozen batch took
     sites: tuple[Site, ...] = ()
     ended: str | None = None  # ISO 8601; None while it runs, or if its writer was killed
     ended_by: str | None = None  # the kind of exception that ended the watched block
@@ -245,20 +268,6 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class RateLink:
-    """What ties deaths to a learning rate. "observed" is a description; only interventions carry a p-value."""
-
-    site: int | None
-    group: int | None
-    evidence: Literal["dither", "branch", "sweep", "observed"]
-    rate_ratio: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """One sentence for a person: what, where, why one may believe it, and what to do."""
 
@@ -301,7 +310,11 @@ class Diagnosis:
     verdicts: tuple[Verdict, ...]
     episodes: tuple[Episode, ...]
     history: tuple[History, ...]
+    certificates: tuple[Certificate, ...]
+    observed: tuple[Observed, ...]
     links: tuple[RateLink, ...]
+    trials: tuple[Trial, ...]
+    reference: Reference | None
     findings: tuple[Finding, ...]
     gaps: tuple[Gap, ...]
 
@@ -317,5 +330,5 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-DIAGNOSIS_VERSION = 1
-"""Version of the JSON report. 1: first."""
+DIAGNOSIS_VERSION = 2
+"""Version of the JSON report. 1: first. 2: low and high of a link are its ratio's interval, no longer rates."""

@@ -76,7 +76,11 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         verdicts=tuple(verdicts),
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
+        certificates=(),
+        observed=(),
         links=observed_links(run, episodes),
+        trials=run.trials,
+        reference=run.info.reference,
         findings=tuple(sorted(findings, key=lambda finding: -LEVELS.index(finding.level))),
         gaps=run.gaps,
     )

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deadneuron.causes import RateLink
 from deadneuron.frames import Run
-from deadneuron.records import Episode, RateLink
+from deadneuron.records import Episode
 
 
 class RateTable:
@@ -76,5 +77,5 @@ def observed_links(run: Run, episodes: Sequence[Episode]) -> tuple[RateLink, ...
         note = f"{many} of {name} that used rate {span}" + (f"; {back} of them revived later" if back else "")
         steps = ", ".join(f"{step} ({count})" for step, count, _ in worst_steps(deaths, 3) if count > 1)
         note += f"; most in steps {steps}" if steps else ""
-        links.append(RateLink(None, group, "observed", None, rates[0], rates[-1], None, note))
+        links.append(RateLink(None, group, "observed", "deaths", None, None, None, None, note))
     return tuple(links)

@@ -11,8 +11,8 @@ from torch import nn
 
 from deadneuron.errors import LabError
 from deadneuron.experiments.digits import Digits, batches
-from deadneuron.monitor import watch
 from deadneuron.profiles import Profile
+from deadneuron.watching import watch
 
 
 def make_optimizer(name: str, model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:

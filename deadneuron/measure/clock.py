@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -85,6 +86,7 @@ class Clock:
         self.inside = False  # a step with a closure is running: its passes belong to it
         self.upcoming: dict[str, Number] = {}  # logged before the step it belongs to
         self.detached = False
+        self.paused = False
         self._handles: list[Any] = []
         self._ids: list[int] = []  # of our pre-hooks
         for index in range(len(self.optimizers)):
@@ -94,6 +96,15 @@ class Clock:
     def step(self) -> int:
         """Number of the last step, -1 before the first."""
         return self.current.step if self.current else -1
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Steps in here are not the training's."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def adopt(self, optimizer: Any) -> None:
         """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one.
@@ -145,6 +156,8 @@ class Clock:
 
     def skip(self, index: int) -> None:
         """A step that GradScaler did not let its optimizer take."""
+        if self.paused:
+            return
         try:
             self._begin(index)
             assert self.current is not None
@@ -170,7 +183,7 @@ class Clock:
             after.remove()
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.detached or _nested(self.optimizers[index]):
+        if self.detached or self.paused or _nested(self.optimizers[index]):
             return
         self.calls[index] += 1
         self._begin(index)
@@ -183,7 +196,7 @@ class Clock:
         if self.detached:
             self._leave(index)
             return
-        if _nested(self.optimizers[index]):
+        if self.paused or _nested(self.optimizers[index]):
             return
         if self.inside or not self._is_last(index):
             self._read_rates(index)  # the closure, or a hook that ran behind ours, may have set them

@@ -40,6 +40,8 @@ class Newcomers:
                 self._orphaned = True
                 _abandoned.append(self._handle)
             return
+        if clock.paused:
+            return
         try:
             if any(own is optimizer for own in clock.optimizers) or optimizer in self._strangers:
                 return

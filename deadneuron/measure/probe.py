@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -123,6 +124,16 @@ class Probe:
         self.stack.reset()
         self.stack.heard.clear()
         self.stack.unheard.clear()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Passes in here are not the training's: what the probe knew of the training's stays as it was."""
+        kept = (self.on, self.ran, self.heard, self.stack.counted)
+        self.on = False
+        try:
+            yield
+        finally:
+            self.on, self.ran, self.heard, self.stack.counted = kept
 
     def phase(self) -> Phase | None:
         """The phase of a pass that is running now, or None if it does not count."""

@@ -6,6 +6,7 @@
       rank0-<pid>-<word>/ticks-000001-000016.parquet     parts 1 to 16, merged into one
       rank0-<pid>-<word>/gaps-…
       rank0-<pid>-<word>/windows-open.parquet     the window that is still open, replaced every few seconds
+  trials/branch-1.json                        results of experiments on the learning rate
 
 Formats: 1, the first.
 """
@@ -16,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("peak", _floats),
             ("histogram", _ints),
             ("output_histogram", _ints),
+            ("last_established", _ints),
             ("flow", _ints),
             ("last_flow", _ints),
         ]
@@ -73,7 +75,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("time", pa.float64()),
             ("rates", pa.large_list(pa.float64())),
             ("skipped", pa.bool_()),
-            ("multiplier", pa.float64()),
+            ("multipliers", pa.large_list(pa.float64())),
             ("loss", pa.float64()),
             ("grad_norm", pa.float64()),
             ("finite", pa.bool_()),
@@ -82,7 +84,10 @@ SCHEMAS: dict[Kind, pa.Schema] = {
     "gaps": pa.schema([("where", pa.string()), ("reason", pa.string()), ("first_step", pa.int64())]),
 }
 
-OPTIONAL = frozenset({"peak", "output_histogram", "flow", "last_flow", "multiplier", "loss", "grad_norm", "finite"})
+OPTIONAL = frozenset(
+    {"peak", "output_histogram", "last_established", "flow", "last_flow"}
+    | {"multipliers", "loss", "grad_norm", "finite"}
+)
 """Columns that may be missing or empty."""
 
 Record = Window | Tick | Gap
@@ -113,13 +118,17 @@ def from_table(kind: Kind, table: pa.Table) -> list[Record]:
     columns = [_values(table.column(name)) for name in names]
     made = [maker(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
     if kind == "ticks":
-        return [_with_tuple(tick) for tick in made if isinstance(tick, Tick)]
+        return [_with_tuples(tick) for tick in made if isinstance(tick, Tick)]
     return made
 
 
-def _with_tuple(tick: Tick) -> Tick:
-    values = {field.name: getattr(tick, field.name) for field in fields(Tick)}
-    return Tick(**{**values, "rates": tuple(float(rate) for rate in tick.rates)})
+def _with_tuples(tick: Tick) -> Tick:
+    drawn = tick.multipliers
+    return replace(
+        tick,
+        rates=tuple(float(rate) for rate in tick.rates),
+        multipliers=None if drawn is None else tuple(float(number) for number in drawn),
+    )
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
+from deadneuron.causes import Trial
 from deadneuron.errors import NotARunError
-from deadneuron.records import BINS, PHASES, Gap, RunInfo, Tick, Window
+from deadneuron.records import BINS, Gap, Phase, RunInfo, Tick, Window
 from deadneuron.store.layout import OPEN, OPTIONAL, RUN_FILE, SCHEMAS, Kind, Record, from_table, info_from_json
 from deadneuron.store.parts import current_parts, missing_parts, open_part
 from deadneuron.store.ranks import merge_ranks, merge_ticks
+from deadneuron.store.trials import read_trials
 
 _TRIES = 10  # a part may be merged away between listing and reading; each try reads only what is new
 _PER_UNIT = (
     *("active", "first_active", "last_active", "above", "nonfinite", "first_nonfinite"),
-    *("mean", "square", "magnitude", "peak", "flow", "last_flow"),
+    *("mean", "square", "magnitude", "peak", "last_established", "flow", "last_flow"),
 )
 
 
@@ -32,6 +35,7 @@ class StoredRun:
     windows: tuple[Window, ...]
     ticks: tuple[Tick, ...]
     gaps: tuple[Gap, ...]
+    trials: tuple[Trial, ...] = ()
 
 
 def read_folder(path: str | Path) -> StoredRun:
@@ -63,7 +67,8 @@ def read_folder(path: str | Path) -> StoredRun:
         )
     gaps += [record for record in records if isinstance(record, Gap)]
     ticks = merge_ticks(record for record in records if isinstance(record, Tick))
-    return StoredRun(info, tuple(merge_ranks(fitting)), tuple(ticks), tuple(dict.fromkeys(gaps)))
+    trials = read_trials(path, gaps)
+    return StoredRun(info, tuple(merge_ranks(fitting)), tuple(ticks), tuple(dict.fromkeys(gaps)), trials)
 
 
 def _read_rank(folder: Path, problems: list[Gap]) -> list[Record]:
@@ -128,5 +133,5 @@ def _fits(window: Window, units: int | None) -> bool:
         all(array is None or len(array) == units for array in per_unit)
         and all(array is None or len(array) == BINS for array in histograms)
         and window.rows > 0
-        and window.phase in PHASES
+        and window.phase in get_args(Phase)
     )

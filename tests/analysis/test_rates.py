@@ -120,9 +120,9 @@ def test_links_describe_each_group_and_claim_nothing():
     episodes = [death(3, 0.1), death(3, 0.3), death(5, 0.2, site=1), death(5, None, site=1), death(9, 0.2, site=2)]
     born = Episode(0, 1, "born dead", 0, None, True, None, 300)
     links = observed_links(run, [*episodes, born])
-    assert [(link.group, link.low, link.high, link.evidence, link.p) for link in links] == [
-        (0, 0.1, 0.3, "observed", None),
-        (1, 0.2, 0.2, "observed", None),
+    assert [(link.group, link.rate_ratio, link.evidence, link.p) for link in links] == [
+        (0, None, "observed", None),
+        (1, None, "observed", None),
     ]
     assert links[0].note == "2 deaths by updates of SGD[0] that used rate 0.1 to 0.3; most in steps 3 (2)"
     assert links[1].note == "1 death by an update of SGD[1] that used rate 0.2"

@@ -92,7 +92,7 @@ def test_the_run_folder_document_names_every_field_of_run_json():
 def test_the_readme_explains_every_error_code_finding_and_argument():
     import inspect
 
-    from deadneuron import errors, monitor
+    from deadneuron import errors, watching
 
     text = (ROOT / "README.md").read_text()
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.DeadneuronError)]
@@ -103,7 +103,7 @@ def test_the_readme_explains_every_error_code_finding_and_argument():
     assert len(codes) >= 8
     for code in codes:
         assert f"`{code}`" in text, code
-    for argument in inspect.signature(monitor.watch).parameters:
+    for argument in inspect.signature(watching.watch).parameters:
         assert f"`{argument}`" in text, argument
 
 

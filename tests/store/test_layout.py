@@ -68,7 +68,7 @@ ticks = st.builds(
     time=_FLOAT,
     rates=st.lists(_FLOAT, max_size=5).map(tuple),
     skipped=st.booleans(),
-    multiplier=st.none() | _FLOAT,
+    multipliers=st.none() | st.lists(_FLOAT, max_size=3).map(tuple),
     loss=st.none() | _FLOAT,
     grad_norm=st.none() | _FLOAT,
 )
