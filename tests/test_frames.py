@@ -35,7 +35,8 @@ def documented(table: str) -> set[str]:
     """Column names in a table's docstring: the words of its lists, without what parentheses and half-sentences add."""
     text = getattr(Run, table).func.__doc__
     text = re.sub(r"\([^()]*\)", "", text)
-    text = re.sub(r"`lr:<group>`, the rate[^,]*, and\s+`dither:<group>`, what a dither had multiplied it by|over the whole run|as in `layers`", "", text)
+    text = re.sub(r"`lr:<group>`, the rate[^,]*, and\s+`dither:<group>`, what a dither had multiplied it by", "", text)
+    text = re.sub(r"over the whole run|as in `layers`", "", text)
     # Lists begin after "One row …" and its colon or full stop; words are column names if a list is all there is to it.
     text = text[re.search(r"[:.]", text).end() :]
     found = set()
