@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadneuron.analysis.diagnosis import diagnose
     from deadneuron.errors import DeadneuronError
+    from deadneuron.experiments.branch import probe_learning_rates
+    from deadneuron.experiments.curve import Branch
     from deadneuron.frames import Run, read_run
     from deadneuron.monitor import Monitor
     from deadneuron.profiles import load_profile
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Branch",
     "DeadneuronError",
     "Diagnosis",
     "Finding",
@@ -33,11 +36,13 @@ __all__ = [
     "Verdict",
     "diagnose",
     "load_profile",
+    "probe_learning_rates",
     "read_run",
     "watch",
 ]
 
 _ROOMS = {
+    "Branch": "deadneuron.experiments.curve",
     "DeadneuronError": "deadneuron.errors",
     "Diagnosis": "deadneuron.records",
     "Finding": "deadneuron.records",
@@ -48,6 +53,7 @@ _ROOMS = {
     "Verdict": "deadneuron.records",
     "diagnose": "deadneuron.analysis.diagnosis",
     "load_profile": "deadneuron.profiles",
+    "probe_learning_rates": "deadneuron.experiments.branch",
     "read_run": "deadneuron.frames",
     "watch": "deadneuron.watching",
 }
