@@ -9,56 +9,20 @@ import signal
 import numpy as np
 import pytest
 import torch
+from handset import FALLING, RATE, STEPS, hand_probe, hand_set, stepper
 from making import same
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import deadneuron
 from deadneuron.causes import Trial
-from deadneuron.errors import BranchError, DeadneuronWarning, NotARunError, ProfileError, UsageError
+from deadneuron.errors import DeadneuronWarning, NotARunError
 from deadneuron.experiments.branch import probe_learning_rates
 from deadneuron.experiments.curve import ratio_of_shares
 from deadneuron.experiments.memory import same_bits
-from deadneuron.experiments.portions import divide
 from deadneuron.measure.rng import differing, rng_state
 from deadneuron.store.reader import read_folder
 from deadneuron.store.trials import read_trials
-
-# Only the biases learn: each step at rate r moves a unit that fires on the input 1 by r, downwards where its output
-# counts for the loss, upwards where against it. All numbers are whole multiples of 1/128: exact in float32.
-FALLING = [1 / 16, 3 / 16, 5 / 16, 7 / 16, 30.0]  # pre-activations at the input 1
-RATE, STEPS = 1 / 64, 4  # at ×1 they fall by 1/16 in all
-
-
-def hand_set():
-    """Five units that fall, and one that rises: silent on the input 0 until its bias, now -3/16, is above 0."""
-    layer, head = nn.Linear(1, 6), nn.Linear(6, 1, bias=False)
-    layer.weight.data = torch.tensor([[0.0]] * 5 + [[1.0]])
-    layer.bias.data = torch.tensor([*FALLING, -3 / 16])
-    head.weight.data = torch.tensor([[1.0] * 5 + [-1.0]])
-    layer.weight.requires_grad_(False)
-    head.weight.requires_grad_(False)
-    return nn.Sequential(layer, nn.ReLU(), head)
-
-
-def stepper(model, optimizer, loss_of=lambda out: out.mean()):
-    def step(batch):
-        optimizer.zero_grad()
-        loss = loss_of(model(batch))
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
-
-
-def hand_probe(multipliers=(4, 1, 2), steps=STEPS, probe=None, **options):
-    model = hand_set()
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
-    batches = [torch.ones(1, 1)] * steps
-    probe = [torch.zeros(7, 1)] if probe is None else probe
-    step = stepper(model, optimizer)
-    return probe_learning_rates(model, optimizer, step, batches, multipliers, steps, probe, **options)
 
 
 def test_deaths_and_revivals_of_a_hand_set_net_are_exact():
@@ -380,96 +344,6 @@ def test_a_step_that_the_scaler_skips_counts_as_taken():
     assert [p.new_deaths for p in result.points] == [2, 3]  # three steps of 4 r each: 3/16 and 3/8
 
 
-def good(model, optimizer):
-    return stepper(model, optimizer)
-
-
-def twice(model, optimizer):
-    step = stepper(model, optimizer)
-    return lambda batch: (step(batch), step(batch))[1]
-
-
-def never(model, optimizer):
-    return lambda batch: model(batch).mean()
-
-
-def scheduled(model, optimizer):
-    step = stepper(model, optimizer)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-
-    def scheduled_step(batch):
-        loss = step(batch)
-        scheduler.step()
-        return loss
-
-    return scheduled_step
-
-
-def giving(value):
-    def make(model, optimizer):
-        step = stepper(model, optimizer)
-        return lambda batch: (step(batch), value)[1]
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (twice, "step_fn made 2 optimizer steps in one call"),
-        (never, "step_fn made no optimizer step.*gathers gradients"),
-        (scheduled, r"step_fn changed the learning rate from 0\.0078125 to 0\.00703125 \(SGD\[0\]\).*scheduler"),
-        (giving(None), "step_fn gave no loss"),
-        (giving("0.5"), r"no number for its loss \(str\)"),
-        (giving(True), r"no number for its loss \(bool\)"),
-        (giving(torch.ones(3)), r"no number for its loss \(a tensor of shape \(3,\)\)"),
-    ],
-)
-def test_a_wrong_step_is_told_and_everything_is_restored(make, words):
-    model = hand_set()
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
-    step = make(model, optimizer)
-    before = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(BranchError, match=words):
-        probe_learning_rates(model, optimizer, step, [torch.ones(1, 1)], (0.5,), 3)
-    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
-    assert optimizer.param_groups[0]["lr"] == RATE
-    assert len(optimizer._optimizer_step_pre_hooks) == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "words"),
-    [
-        ({"multipliers": ()}, UsageError, "multipliers must be positive"),
-        ({"multipliers": (1, 0)}, UsageError, "multipliers must be positive"),
-        ({"multipliers": (1, math.inf)}, UsageError, "multipliers must be positive"),
-        ({"multipliers": ("a",)}, UsageError, "multipliers must be positive"),
-        ({"steps": 0}, UsageError, "steps must be at least 1"),
-        ({"batches": []}, BranchError, r"there is no batch \(batches\)"),
-        ({"probe": []}, BranchError, r"there is no batch \(probe\)"),
-        ({"optimizer": 3}, UsageError, "no torch optimizer"),
-        ({"extra": ["x"]}, UsageError, r"extra\[0\] \(str\)"),
-        ({"profile": "nope"}, ProfileError, "unknown profile"),
-    ],
-)
-def test_wrong_arguments(options, kind, words):
-    model = hand_set()
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
-    given = {"optimizer": optimizer, "batches": [torch.ones(1, 1)], "multipliers": (1,), "steps": 1} | options
-    with pytest.raises(kind, match=words):
-        probe_learning_rates(model, step_fn=stepper(model, optimizer), **given)
-
-
-def test_rates_that_cannot_be_multiplied():
-    model = hand_set()
-    optimizer = torch.optim.SGD(model.parameters(), 0.0)
-    with pytest.raises(BranchError, match=r"every learning rate is 0 here \(SGD\[0\]\).*warm-up"):
-        probe_learning_rates(model, optimizer, stepper(model, optimizer), [torch.ones(1, 1)])
-    del optimizer.param_groups[0]["lr"]
-    with pytest.raises(BranchError, match="without a learning rate"):
-        probe_learning_rates(model, optimizer, stepper(model, optimizer), [torch.ones(1, 1)])
-
-
 def test_a_net_without_a_unit_that_fires():
     result = hand_probe(probe=[torch.full((3, 1), -100.0)], multipliers=(1,))
     assert result.fired == 5  # their weights are 0
@@ -479,42 +353,6 @@ def test_a_net_without_a_unit_that_fires():
     none = probe_learning_rates(model, optimizer, stepper(model, optimizer), [torch.ones(2, 1)], (1,), 1)
     assert (none.points[0].share, none.safe, none.over) == (None, None, RATE)
     assert "no unit fired" in str(none)
-
-
-def numbered(n, size=3):
-    return [torch.full((size, 1), float(number)) for number in range(n)]
-
-
-def values(batches):
-    return [batch[0, 0].item() for batch in batches]
-
-
-@pytest.mark.parametrize(
-    ("there", "samples", "branch", "probe", "held_out", "words"),
-    [
-        (30, 3, 5, 5, True, ()),
-        (30, 24, 5, 8, True, ()),  # as many as hold 24 examples
-        (7, 300, 5, 2, True, ()),
-        (5, 3, 4, 1, True, "of 5 batches 1 were held out; the other 4 came round again in 5 steps"),
-        (2, 3, 1, 1, True, "of 2 batches 1 were held out; the other 1 came round again in 5 steps"),
-        (1, 3, 1, 1, False, "one batch was all there was"),
-    ],
-)
-def test_what_the_branches_train_on_and_what_is_held_out(there, samples, branch, probe, held_out, words):
-    portions = divide(iter(numbered(there)), 5, samples, None)
-    assert values(portions.branch) == list(range(branch))
-    first = branch if held_out else 0
-    assert values(portions.probe) == list(range(first, first + probe))
-    assert portions.held_out == held_out
-    assert [words in note for note in portions.notes] == ([True] if words else [])
-    assert values(portions.of_step(step) for step in range(5)) == [step % branch for step in range(5)]
-
-
-def test_a_probe_that_is_given():
-    portions = divide(numbered(3), 5, 300, torch.zeros(7, 1))
-    assert [tuple(batch.shape) for batch in portions.probe] == [(7, 1)]
-    assert portions.notes == ("3 batches came round again in 5 steps",)
-    assert divide(numbered(5), 5, 300, ({"x": 1}, {"x": 2})).probe == ({"x": 1}, {"x": 2})
 
 
 def test_the_probe_is_public():
