@@ -173,9 +173,8 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The frozen batch that units are held against, and its cost."""
+    """What the passes of the frozen batch took that units are held against."""
 
-    examples: int | None  # independent ones; None until it ran
     passes: int
     seconds: float  # that its passes took, of …
     of_seconds: float  # … the run's time so far

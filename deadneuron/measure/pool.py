@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from deadneuron.measure.aside import aside
-from deadneuron.records import BINS, Phase
+from deadneuron.records import BINS, Phase, Sampling
 
-_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined")
+_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined", "established")
 _FLOATS = ("sum", "square", "magnitude", "peak")
 _TOTALS = 4  # rows, samples, sampled rows, steps
 
@@ -62,8 +62,9 @@ class Packed:
 class Pool:
     """The counters of all sites that ran on `device` in one phase."""
 
-    def __init__(self, device: torch.device, phase: Phase) -> None:
+    def __init__(self, device: torch.device, phase: Phase, sampling: Sampling) -> None:
         self.device, self.phase = device, phase
+        self.established, self.memory = sampling.established, sampling.recent
         self.slots: list[Slot] = []
         self.units = 0
         # Counts of one step are whole numbers far below 2^53. Apple's MPS has no float64: 2^24 rows a step is its end.
@@ -89,6 +90,8 @@ class Pool:
 
     def _seal(self, step: int, full: bool) -> None:
         hit = self.open > 0
+        rows = self.totals[:, 0] - self._sealed
+        self._establish(hit, rows, step)
         first, last = self.ints[1], self.ints[2]
         last.masked_fill_(hit, step + 1)
         first.masked_fill_(hit & (first == 0), step + 1)
@@ -97,8 +100,17 @@ class Pool:
             since.masked_fill_((undefined > 0) & (since == 0), step + 1)
         self.ints[0].add_(self.open.to(torch.int64))
         self.open.zero_()
-        self.totals[:, 3].add_(self.totals[:, 0] != self._sealed)
+        self.totals[:, 3].add_(rows != 0)
         self._sealed.copy_(self.totals[:, 0])
+
+    def _establish(self, hit: Tensor, rows: Tensor, step: int) -> None:
+        """Note the units that are established: an exponential mean of their shares of rows inside the gate, over about
+        `memory` rows, is above the bound. The mean begins with the first step's share; a drain does not clear it."""
+        of_unit = rows[self.owner].to(self.float)
+        share = self.open / of_unit.clamp(min=1)
+        weight = torch.where(self.recent < 0, (of_unit > 0).to(self.float), (of_unit / self.memory).clamp(max=1))
+        self.recent.add_(weight * (share - self.recent))
+        self.ints[7].masked_fill_(hit & (self.recent > self.established), step + 1)
 
     def pack(self) -> Packed:
         """A copy of everything sealed, as one tensor on the device."""
@@ -137,6 +149,8 @@ class Pool:
                 "histograms": zeros((count, 2, BINS + 1)),
                 "floats": torch.zeros(len(_FLOATS), units, dtype=self.float, device=self.device),
                 "open": torch.zeros(units, dtype=self.float, device=self.device),
+                "recent": torch.full((units,), -1.0, dtype=self.float, device=self.device),  # below 0: not seen yet
+                "owner": zeros(units),  # the slot of each unit
             }
             self._all["floats"][3].fill_(-torch.inf)
             self._look()
@@ -150,12 +164,14 @@ class Pool:
         """The part of the room that is in use."""
         whole, units, count = self._all, self.units, len(self.slots)
         self.ints, self.floats, self.open = whole["ints"][:, :units], whole["floats"][:, :units], whole["open"][:units]
+        self.recent, self.owner = whole["recent"][:units], whole["owner"][:units]
         self.totals, self.histograms = whole["totals"][:count], whole["histograms"][:count]
         self._sealed = whole["_sealed"][:count]
 
     def _bind(self, slot: Slot) -> None:
         span = slice(slot.start, slot.start + slot.units)
         slot.open = self.open[span]
+        self.owner[span] = slot.index
         for row, name in enumerate(_INTS):
             if name in ("above", "nonfinite", "undefined"):
                 setattr(slot, name, self.ints[row, span])
