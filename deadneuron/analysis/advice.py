@@ -32,7 +32,7 @@ class Evidence:
 
 def advise(deaths: Sequence[Episode], evidence: Evidence) -> str:
     """What to change, for a layer that lost units."""
-    causes = Counter(c.cause for c in evidence.certificates if c.cause != "born dead")
+    causes: Counter[Cause] = Counter(c.cause for c in evidence.certificates if c.cause != "born dead")
     most = _most(causes)
     if most == "data shift":
         return _data(evidence.certificates)

@@ -1,6 +1,6 @@
 """Death certificates: when a unit died, at which rate, how fast it fell, and what that is consistent with.
 
-What tells causes apart is how many steps a unit took from established to silent, and whether it still fires on examples
+What tells causes apart is how many steps a unit took from common to silent, and whether it still fires on examples
 that never change. A death is certified only if the unit had been established: one that hardly ever fired has nothing
 to fall from. Every cause is "consistent with", never "caused by": that needs an intervention on the rate.
 """
@@ -38,49 +38,40 @@ def _of_site(
     schedules: Schedules,
     thresholds: Thresholds,
 ) -> Iterator[Certificate]:
-    established = _established(timeline)
+    shares = timeline.active / np.array([[window.rows] for window in timeline.windows])
+    common = _last_common(timeline)
     firsts = np.array([window.first_step for window in timeline.windows])
-    revived = NEVER  # the step after which this unit's present life began
-    unit = -1
+    lives_since: dict[int, int] = {}  # index of the first window of each unit's present life
     for episode in episodes:  # by unit and then by step
-        if episode.unit != unit:
-            unit, revived = episode.unit, NEVER
+        unit = episode.unit
         if episode.born:
-            yield Certificate(
-                site=episode.site,
-                unit=unit,
-                cause="born dead",
-                last_active=None,
-                death=None,
-                rate=None,
-                rise=None,
-                fall=None,
-                on_reference=_on_reference(references, unit, timeline.first_step - 1),
-            )
-        elif established is not None:
-            window = int(np.searchsorted(firsts, episode.first_step, side="right")) - 1
-            last = int(established[window, unit])
-            if last > revived:
+            on_reference = _on_reference(references, unit, timeline.first_step - 1)
+            yield Certificate(timeline.site.number, unit, "born dead", None, None, None, None, None, on_reference)
+        else:
+            begin, end = lives_since.get(unit, 0), int(np.searchsorted(firsts, episode.first_step, side="right"))
+            if (shares[begin:end, unit] > thresholds.established).any():
+                last = None if common is None else int(common[begin:end, unit].max())
                 yield _certificate(timeline, episode, last, references, schedules, thresholds)
-        revived = NEVER if episode.last_step is None else episode.last_step
+        if episode.last_step is not None:
+            lives_since[unit] = max(int(np.searchsorted(firsts, episode.last_step, side="right")) - 1, 0)
 
 
 def _certificate(
     timeline: Timeline,
     episode: Episode,
-    established: int,
+    common: int | None,
     references: Sequence[Window],
     schedules: Schedules,
     thresholds: Thresholds,
 ) -> Certificate:
     death = schedules.update(episode.first_step, timeline.site.groups)
-    rate, rise, high = (None, None, None) if death is None else schedules.around(*death, thresholds.patience)
-    fall = episode.first_step + 1 - established
+    rate, rise, height = (None, None, None) if death is None else schedules.around(*death, thresholds)
+    fall = None if common is None or common == NEVER else episode.first_step + 1 - common
     on_reference = _on_reference(references, episode.unit, episode.first_step)
     return Certificate(
         site=episode.site,
         unit=episode.unit,
-        cause=_cause(fall, rise, high, on_reference, thresholds),
+        cause=_cause(fall, rise, height, on_reference, thresholds),
         last_active=episode.first_step,
         death=None if death is None else death[0],
         rate=rate,
@@ -91,22 +82,23 @@ def _certificate(
 
 
 def _cause(
-    fall: int, rise: float | None, high: float | None, on_reference: float | None, thresholds: Thresholds
+    fall: int | None, rise: float | None, height: float | None, on_reference: float | None, thresholds: Thresholds
 ) -> Cause:
     if on_reference is not None and on_reference > thresholds.shift:
         return "data shift"
-    if fall >= thresholds.gradual_steps:
+    if fall is not None and fall >= thresholds.gradual_steps:
         return "gradual"
-    if fall > thresholds.kick_steps or rise is None or high is None:
+    if fall is None or fall > thresholds.kick_steps:
         return "unknown"
-    return "kick" if high >= thresholds.kick_rate or rise >= thresholds.kick_rise else "unknown"
+    risen = rise is not None and rise >= thresholds.kick_rise
+    high = height is not None and height >= thresholds.kick_rate
+    return "kick" if risen or high else "unknown"
 
 
-def _established(timeline: Timeline) -> Ints | None:
-    """[windows, units] the last established step up to each window; None where an older run did not note it."""
-    noted = [window.last_established for window in timeline.windows]
-    known = [steps for steps in noted if steps is not None]
-    return np.maximum.accumulate(np.stack(known)) if len(known) == len(noted) else None
+def _last_common(timeline: Timeline) -> Ints | None:
+    """[windows, units]; None where an older run did not note it."""
+    noted = [window.last_common for window in timeline.windows if window.last_common is not None]
+    return np.stack(noted) if len(noted) == len(timeline.windows) else None
 
 
 def _on_reference(references: Sequence[Window], unit: int, step: int) -> float | None:
@@ -136,13 +128,20 @@ class Schedules:
                     return int(steps[place]), group, place
         return None
 
-    def around(self, step: int, group: int, place: int, patience: int) -> tuple[float, float | None, float | None]:
-        """(rate used, the rate over the lowest of the `patience` steps before, over the highest so far)."""
+    def around(
+        self, step: int, group: int, place: int, thresholds: Thresholds
+    ) -> tuple[float, float | None, float | None]:
+        """(rate used, rise, height) of an update.
+
+        Its own rate tells less than the highest one of the `kick_steps` up to it: a kick rings on for a few steps. The
+        rise is that rate over the lowest within the patience, the height is that rate over the highest so far.
+        """
         rates, steps = self._plain[group], self._table.steps
-        recent = rates[int(np.searchsorted(steps, step - patience)) : place + 1]
-        lowest, highest = float(np.nanmin(recent)), float(self._highest[group][place])
-        used, plain = float(self._table.groups[group][place]), float(rates[place])
-        return used, plain / lowest if lowest > 0 else None, plain / highest if highest > 0 else None
+        lately = float(np.nanmax(rates[int(np.searchsorted(steps, step - thresholds.kick_steps)) : place + 1]))
+        lowest = float(np.nanmin(rates[int(np.searchsorted(steps, step - thresholds.patience)) : place + 1]))
+        highest = float(self._highest[group][place])
+        used = float(self._table.groups[group][place])
+        return used, lately / lowest if lowest > 0 else None, lately / highest if highest > 0 else None
 
 
 def _running_maximum(rates: Floats) -> Floats:

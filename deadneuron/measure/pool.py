@@ -15,7 +15,7 @@ from torch import Tensor
 from deadneuron.measure.aside import aside
 from deadneuron.records import BINS, Phase, Sampling
 
-_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined", "established")
+_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined", "common")
 _FLOATS = ("sum", "square", "magnitude", "peak")
 _TOTALS = 4  # rows, samples, sampled rows, steps
 
@@ -64,7 +64,7 @@ class Pool:
 
     def __init__(self, device: torch.device, phase: Phase, sampling: Sampling) -> None:
         self.device, self.phase = device, phase
-        self.established, self.memory = sampling.established, sampling.recent
+        self.common, self.memory = sampling.common, sampling.recent
         self.slots: list[Slot] = []
         self.units = 0
         # Counts of one step are whole numbers far below 2^53. Apple's MPS has no float64: 2^24 rows a step is its end.
@@ -91,7 +91,7 @@ class Pool:
     def _seal(self, step: int, full: bool) -> None:
         hit = self.open > 0
         rows = self.totals[:, 0] - self._sealed
-        self._establish(hit, rows, step)
+        self._note_common(hit, rows, step)
         first, last = self.ints[1], self.ints[2]
         last.masked_fill_(hit, step + 1)
         first.masked_fill_(hit & (first == 0), step + 1)
@@ -103,14 +103,14 @@ class Pool:
         self.totals[:, 3].add_(rows != 0)
         self._sealed.copy_(self.totals[:, 0])
 
-    def _establish(self, hit: Tensor, rows: Tensor, step: int) -> None:
-        """Note the units that are established: an exponential mean of their shares of rows inside the gate, over about
+    def _note_common(self, hit: Tensor, rows: Tensor, step: int) -> None:
+        """Note the units that are common: an exponential mean of their shares of rows inside the gate, over about
         `memory` rows, is above the bound. The mean begins with the first step's share; a drain does not clear it."""
         of_unit = rows[self.owner].to(self.float)
         share = self.open / of_unit.clamp(min=1)
         weight = torch.where(self.recent < 0, (of_unit > 0).to(self.float), (of_unit / self.memory).clamp(max=1))
         self.recent.add_(weight * (share - self.recent))
-        self.ints[7].masked_fill_(hit & (self.recent > self.established), step + 1)
+        self.ints[7].masked_fill_(hit & (self.recent > self.common), step + 1)
 
     def pack(self) -> Packed:
         """A copy of everything sealed, as one tensor on the device."""
