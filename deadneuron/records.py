@@ -179,6 +179,7 @@ class Reference:
     passes: int
     seconds: float  # that its passes took, of …
     of_seconds: float  # … the run's time so far
+    examples: int | None = None  # independent ones; known once a run is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,18 @@ from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
 from deadneuron.frames import Run, read_run
 from deadneuron.profiles import Profile, load_profile
-from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, Coverage, Diagnosis, Finding, Level, Site, Status, Verdict
+from deadneuron.records import (
+    DIAGNOSIS_VERSION,
+    LEVELS,
+    Coverage,
+    Diagnosis,
+    Finding,
+    Level,
+    Reference,
+    Site,
+    Status,
+    Verdict,
+)
 
 _UNDECIDED = frozenset({"lost", "too-short", "silent"})  # findings that leave a site unknown, and say no worse of it
 
@@ -99,7 +110,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         observed=(),
         links=links,
         trials=run.trials,
-        reference=run.info.reference,
+        reference=_reference(run),
         findings=tuple(sorted(findings, key=lambda finding: -LEVELS.index(finding.level))),
         gaps=run.gaps,
     )
@@ -114,6 +125,12 @@ def _settings(run: Run, site: Site) -> Mapping[str, Any]:
     """Momentum, betas … of the parameter group that feeds a site."""
     known = run.info.settings
     return known[site.group] if site.group is not None and site.group < len(known) else {}
+
+
+def _reference(run: Run) -> Reference | None:
+    sizes = [window.samples for windows in run.references.values() for window in windows]
+    known = run.info.reference
+    return replace(known, examples=max(sizes)) if known is not None and sizes else known
 
 
 def _never_called(run: Run) -> list[Verdict]:
