@@ -194,8 +194,8 @@ if __name__ == "__main__":
         "# Planted causes of death, and what the certificates say of them\n\n"
         f"`python benchmarks/proof_causes.py --first {asked.first} --seeds {asked.seeds}`, {took}\n\n"
         f"A net of 3 × {WIDTH} ReLUs on digits, {STEPS} steps of {BATCH}, trained twice from each seed: with the cause "
-        "and without. A death counts if it lies in the cause's span, lasts to the end, and the unit never died without the "
-        "cause. The cut-offs of configs/default.toml were chosen on seeds below 20. "
+        "and without. A death counts if it lies in the cause's span, lasts to the end, and the unit never died without "
+        "the cause. The cut-offs of configs/default.toml were chosen on seeds below 20. "
         f"{REFERENCE} held-out images are the reference batch.\n\n{table}\n"
     )
     if asked.first >= 20:
