@@ -106,10 +106,10 @@ class Pool:
     def _note_common(self, hit: Tensor, rows: Tensor, step: int) -> None:
         """Note the units that are common: an exponential mean of their shares of rows inside the gate, over about
         `memory` rows, is above the bound. The mean begins with the first step's share; a drain does not clear it."""
-        of_unit = rows[self.owner].to(self.float)
-        share = self.open / of_unit.clamp(min=1)
-        weight = torch.where(self.recent < 0, (of_unit > 0).to(self.float), (of_unit / self.memory).clamp(max=1))
-        self.recent.add_(weight * (share - self.recent))
+        weight = torch.where(self.seen, (rows / self.memory).clamp(max=1), (rows > 0).to(torch.float32)).to(self.float)
+        self.seen.logical_or_(rows > 0)
+        new = weight / rows.clamp(min=1)  # for each slot, of a row inside the gate
+        self.recent.mul_((1 - weight)[self.owner]).addcmul_(self.open, new[self.owner])
         self.ints[7].masked_fill_(hit & (self.recent > self.common), step + 1)
 
     def pack(self) -> Packed:
@@ -149,8 +149,9 @@ class Pool:
                 "histograms": zeros((count, 2, BINS + 1)),
                 "floats": torch.zeros(len(_FLOATS), units, dtype=self.float, device=self.device),
                 "open": torch.zeros(units, dtype=self.float, device=self.device),
-                "recent": torch.full((units,), -1.0, dtype=self.float, device=self.device),  # below 0: not seen yet
+                "recent": torch.zeros(units, dtype=self.float, device=self.device),
                 "owner": zeros(units),  # the slot of each unit
+                "seen": torch.zeros(count, dtype=torch.bool, device=self.device),  # slots that ran at all
             }
             self._all["floats"][3].fill_(-torch.inf)
             self._look()
@@ -166,7 +167,7 @@ class Pool:
         self.ints, self.floats, self.open = whole["ints"][:, :units], whole["floats"][:, :units], whole["open"][:units]
         self.recent, self.owner = whole["recent"][:units], whole["owner"][:units]
         self.totals, self.histograms = whole["totals"][:count], whole["histograms"][:count]
-        self._sealed = whole["_sealed"][:count]
+        self._sealed, self.seen = whole["_sealed"][:count], whole["seen"][:count]
 
     def _bind(self, slot: Slot) -> None:
         span = slice(slot.start, slot.start + slot.units)

@@ -45,16 +45,13 @@ def _certified(diagnosis: Diagnosis) -> Iterator[Line]:
     if not counts:
         return
     thresholds: Thresholds = diagnosis.thresholds
-    share = f"{thresholds.established:.0%}"
-    yield (
-        "·",
-        Text(f"{counts.total():,} of {deaths:,} deaths were of units that had been active on over {share} of rows:"),
-    )
+    active = f"units that had been active on over {thresholds.established:.0%} of rows"
+    yield "·", Text(f"deaths of {active}: {counts.total():,} of {deaths:,}")
     words = {"kick_steps": thresholds.kick_steps, "gradual_steps": thresholds.gradual_steps}
     for cause in sorted(counts, key=lambda cause: (-counts[cause], CAUSES.index(cause))):
-        yield "", Text(f"{counts[cause]:>4,} {_SAID[cause].format(**words)}")
+        yield " ", Text(f"{counts[cause]:>4,} {_SAID[cause].format(**words)}")
     if diagnosis.reference is None and counts["kick"] + counts["gradual"]:
-        yield "", Text("a shift of the data cannot be told from these without watch(reference=batch)", style="dim")
+        yield " ", Text("a shift of the data cannot be told from these without watch(reference=batch)", style="dim")
 
 
 def _observed(observed: Observed) -> Iterator[Line]:
