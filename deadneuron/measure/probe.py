@@ -140,7 +140,7 @@ class Probe:
     @contextmanager
     def reference(self, step: int) -> Iterator[None]:
         """Passes in here are those of the frozen batch, booked as `step`'s."""
-        kept = (self.full, self.dirty, self.ran, self.heard, self.counted, self.stack.counted)
+        kept = (self.full, self.dirty, self.ran, self.heard, self.counted, self._looks, self.stack.counted)
         self.full, self.forced = False, "reference"
         try:
             yield
@@ -149,7 +149,7 @@ class Probe:
             for (_, phase), pool in self.pools.items():
                 if phase == "reference":
                     pool.seal(step, False)
-            self.full, self.dirty, self.ran, self.heard, self.counted, self.stack.counted = kept
+            self.full, self.dirty, self.ran, self.heard, self.counted, self._looks, self.stack.counted = kept
             self.stack.reset()
 
     def phase(self) -> Phase | None:
