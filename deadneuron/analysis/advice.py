@@ -31,7 +31,7 @@ class Evidence:
 
 
 def advise(deaths: Sequence[Episode], evidence: Evidence) -> str:
-    """What to change, for a layer that lost units."""
+    """What to change, for a layer that lost units: one thing a line."""
     causes: Counter[Cause] = Counter(c.cause for c in evidence.certificates if c.cause != "born dead")
     most = _most(causes)
     if most == "data shift":
@@ -42,7 +42,7 @@ def advise(deaths: Sequence[Episode], evidence: Evidence) -> str:
     warm_up = _warm_up(deaths, evidence)
     parts += filter(None, [warm_up, _momentum(deaths, evidence.settings, early=warm_up is not None)])
     parts.append(f"or put a normalisation in front of it, or use {LEAKY}")
-    return "; ".join(parts)
+    return "\n".join(parts)
 
 
 def rate_span(deaths: Sequence[Episode]) -> tuple[float, float] | None:

@@ -124,7 +124,8 @@ def _facts(finding: Finding) -> Iterator[str]:
 
 def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for finding in (finding for finding in diagnosis.findings if finding.advice):
-        yield _item("→", Text(f"{printable(finding.where)}: {printable(finding.advice)}"))
+        first, *more = (printable(line) for line in finding.advice.splitlines())
+        yield _item("→", Text("\n".join([f"{printable(finding.where)}: {first}", *more])))
     if not diagnosis.findings:
         yield _item("→", Text("nothing to change: hardly a unit died or fell silent"))
     if diagnosis.episodes:

@@ -94,4 +94,4 @@ def test_a_slow_fall_is_told_first():
 
 
 def test_deaths_without_a_rate_have_no_number():
-    assert advice(deaths(301, rate=None)).startswith("try a lower learning rate; ")
+    assert advice(deaths(301, rate=None)).startswith("try a lower learning rate\n")
