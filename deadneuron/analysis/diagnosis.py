@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from deadneuron.analysis.advice import Evidence, advise
+from deadneuron.analysis.bands import observe, observed_links
 from deadneuron.analysis.certificates import certify
+from deadneuron.analysis.dithered import dither_links
 from deadneuron.analysis.divergence import Output, of_run, output_of
 from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
 from deadneuron.analysis.findings import no_steps, of_coverage, of_site
-from deadneuron.analysis.rates import RateTable, deaths_of, observed_links
+from deadneuron.analysis.rates import RateTable, deaths_of
 from deadneuron.analysis.signs import find_signs
 from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
@@ -53,7 +55,8 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
     }
     episodes = [episode for own in by_site.values() for episode in own]
     certificates = certify(run, episodes, thresholds)
-    links = observed_links(run, episodes)
+    interventions = [*dither_links(run, episodes, thresholds), *(link for trial in run.trials for link in trial.links)]
+    links = (*interventions, *observed_links(run, episodes, thresholds))
     verdicts: list[Verdict] = []
     findings: list[Finding] = [] if output.since is None else [of_run(output.since)]
     if run.timelines and not len(run.ticks) and run.phase == "train":
@@ -107,7 +110,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
         certificates=certificates,
-        observed=(),
+        observed=observe(run, episodes, thresholds),
         links=links,
         trials=run.trials,
         reference=_reference(run),

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deadneuron.causes import CAUSES, Cause, Observed, RateBand
+from deadneuron.causes import CAUSES, Cause, Observed, RateBand, RateLink
 from deadneuron.records import Diagnosis, Thresholds
 from deadneuron.report.style import printable
 
@@ -26,7 +26,9 @@ _SAID: dict[Cause, str] = {
 
 
 def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
-    """Lines and tables, nothing where there is nothing to tell."""
+    """Lines and tables, nothing where nobody died and nothing was tried."""
+    if all(episode.born for episode in diagnosis.episodes) and not diagnosis.trials and not _dithered(diagnosis):
+        return
     yield from _certified(diagnosis)
     for observed in diagnosis.observed:
         if len(observed.bands) > 1:
@@ -37,6 +39,10 @@ def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
     )
     for trial in diagnosis.trials:
         yield from (("·", Text(printable(line))) for line in trial.summary)
+
+
+def _dithered(diagnosis: Diagnosis) -> bool:
+    return any(link.evidence == "dither" for link in diagnosis.links)
 
 
 def _certified(diagnosis: Diagnosis) -> Iterator[Line]:
@@ -59,7 +65,7 @@ def _observed(observed: Observed) -> Iterator[Line]:
         band = observed.bands[0]
         deaths = f"{_hazard(band.hazard, band.hazard_low, band.hazard_high)} deaths"
         revivals = f"{_hazard(band.revival, band.revival_low, band.revival_high)} revivals"
-        where = f"{observed.name} at rate {_span(band)}"
+        where = f"{printable(observed.name)} at rate {_span(band)}"
         yield "·", Text(f"{where}: {deaths} a 1,000 unit-steps at risk, {revivals} a 1,000 of dead ones")
     facts = []
     if observed.safe is not None:
@@ -67,9 +73,18 @@ def _observed(observed: Observed) -> Iterator[Line]:
     if observed.dispersion is not None:
         facts.append(f"dispersion {observed.dispersion:.2g} (1: deaths fall one by one; more: in bursts)")
     if facts:
-        yield "·", Text(f"{observed.name}: {'; '.join(facts)}")
+        yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
     if observed.note:
         yield "·", Text(printable(observed.note), style="dim")
+
+
+def _link(link: RateLink) -> Line:
+    if link.evidence == "observed" or link.rate_ratio is None:
+        return "·", Text(printable(link.note))
+    span = "" if link.low is None or link.high is None else f" (95 % {link.low:.2g} to {link.high:.2g})"
+    chance = "" if link.p is None else f", p = {link.p:.2g}"
+    text = Text(f"{link.of} come {link.rate_ratio:.2g} times as often at the dither's high rates{span}{chance}")
+    return "·", text.append(f"\n{printable(link.note)}", style="dim")
 
 
 def _bands(observed: Observed) -> Table:
