@@ -34,9 +34,7 @@ def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
         if len(observed.bands) > 1:
             yield _bands(observed)
         yield from _observed(observed)
-    yield from (
-        ("·", Text(printable(link.note))) for link in diagnosis.links if link.evidence in ("observed", "dither")
-    )
+    yield from (_link(link) for link in diagnosis.links if link.evidence in ("dither", "observed"))
     for trial in diagnosis.trials:
         yield from (("·", Text(printable(line))) for line in trial.summary)
 
