@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deadneuron.errors import DeadneuronError
     from deadneuron.experiments.branch import probe_learning_rates
     from deadneuron.experiments.curve import Branch
+    from deadneuron.experiments.dither import LRDither
     from deadneuron.frames import Run, read_run
     from deadneuron.monitor import Monitor
     from deadneuron.profiles import load_profile
@@ -30,6 +31,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "Gap",
+    "LRDither",
     "Monitor",
     "Run",
     "TensorBoard",
@@ -47,6 +49,7 @@ _ROOMS = {
     "Diagnosis": "deadneuron.records",
     "Finding": "deadneuron.records",
     "Gap": "deadneuron.records",
+    "LRDither": "deadneuron.experiments.dither",
     "Monitor": "deadneuron.monitor",
     "Run": "deadneuron.frames",
     "TensorBoard": "deadneuron.sinks.tensorboard",

@@ -20,7 +20,8 @@ STRENGTH: tuple[Evidence, ...] = ("branch", "sweep", "dither", "observed")  # of
 class Certificate:
     """One death of an established unit, or one unit that was born dead: when, at which rate, how, consistent with what.
 
-    A unit is *established* once its recent share of rows inside the gate exceeded `sampling.established`.
+    A unit is *established* once it was active on more than `thresholds.established` of a window's rows, and *common*
+    while it is on more than `sampling.common` of its recent rows.
     """
 
     site: int
@@ -29,8 +30,8 @@ class Certificate:
     last_active: int | None  # the unit's last active step; None if it was born dead
     death: int | None  # the update that ended its activity: that step's, or the next one that moved its parameters
     rate: float | None  # that this update used
-    rise: float | None  # this rate over the lowest one of the steps before; 1 where it had not risen
-    fall: int | None  # steps from the last one in which it was established to the first silent one
+    rise: float | None  # the highest rate of its last few steps over the lowest within the patience; 1: no rise
+    fall: int | None  # steps from the last one in which it was common to the first silent one; None if it never was
     on_reference: float | None  # share of the reference batch's rows inside the gate, first looked at after the death
 
 

@@ -27,7 +27,8 @@ from deadneuron.measure.compiled import forget_programs
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.newcomers import Newcomers
 from deadneuron.measure.probe import Plan, Probe
-from deadneuron.measure.roster import now, write_down
+from deadneuron.measure.reference import ReferenceBatch
+from deadneuron.measure.roster import group_settings, now, write_down
 from deadneuron.measure.scaler import unwatch_scalers, watch_scalers
 from deadneuron.measure.silence import unseen, why_silent
 from deadneuron.measure.trouble import Trouble
@@ -52,6 +53,7 @@ class Monitor:
         info: RunInfo,
         plan: Plan,
         *,
+        reference: ReferenceBatch | None,
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], None] | None,
     ) -> None:
@@ -60,6 +62,7 @@ class Monitor:
         self._info = info
         self._optimized = bool(optimizers)
         self._on_finding = on_finding
+        self._reference = reference
         self._told: set[tuple[str, str]] = set()
         self._looked = (time.monotonic(), 0.0)  # when the last diagnosis for on_finding ended, how long it took
         self._closed = False
@@ -183,6 +186,7 @@ class Monitor:
         sampling = self._info.sampling
         # The first step is drained as soon as anybody steps, so that nothing but the initialization is in it.
         if step > self._last or (step == self._last and (complete or step == 0)):
+            self._refer(step)
             self._drain(step)
             # What still runs in an incomplete step belongs to the next window, which then begins with that step. (But
             # for the first step: two windows that begin with the same step would be taken for two ranks' parts of one.)
@@ -204,6 +208,19 @@ class Monitor:
         self._writer.add("ticks", lambda: [tick.finished()])
 
     # ── from the counters to the folder ──────────────────────────────────────────────────────────────────────────────
+
+    def _refer(self, step: int) -> None:
+        """Run the frozen batch through the weights that this step's forward had."""
+        if self._reference is None or not self._probe.on:
+            return
+        try:
+            self._reference.run(self._probe, step)
+            self._info = replace(self._info, reference=self._reference.cost)
+            self._writer.update(self._info)
+        except Exception as error:  # the model does not take it: it would not the next time either
+            self._reference = None
+            reason = str(error).partition("\n")[0][:200]
+            self._trouble.fail("reference", f"the reference batch cannot be run ({type(error).__name__}: {reason})")
 
     def _drain(self, step: int) -> None:
         self._publish_sites()
@@ -265,7 +282,8 @@ class Monitor:
         only_group = (0,) if len(groups) == 1 else ()
         sites = write_down(self._probe.sites, info.sites, self._probe.model, clock.optimizers, clock.groups, only_group)
         if sites != info.sites or groups != info.groups:
-            self._info = replace(info, sites=sites, groups=groups)
+            settings = group_settings(clock.optimizers, clock.groups) if self._optimized else info.settings
+            self._info = replace(info, sites=sites, groups=groups, settings=settings)
             self._writer.update(self._info)
 
     def _look(self) -> None:

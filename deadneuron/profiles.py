@@ -95,7 +95,7 @@ def _check_ranges(profile: Profile) -> None:
         "sampling.every must be at least 1": sampling.every >= 1,
         "sampling.window must be at least 1": sampling.window >= 1,
         "sampling.epsilon must lie between 0 and 0.25": 0 < sampling.epsilon < 0.25,  # sigmoid' never exceeds 1/4
-        "sampling.established must lie between 0 and 1": 0 < sampling.established < 1,
+        "sampling.common must lie between 0 and 1": 0 < sampling.common < 1,
         "sampling.recent must be at least 1": sampling.recent >= 1,
         "sampling.flush_seconds must lie between 0 and 86400": 0 < sampling.flush_seconds <= 86400,
         # Silent spells inside one window are not kept (Window has only its first and last active step). A spell of
@@ -113,6 +113,7 @@ def _check_ranges(profile: Profile) -> None:
         "thresholds.spike_shift must lie between 0 and 1": 0 < thresholds.spike_shift <= 1,
         "thresholds.fading must lie between 0 and 1": 0 < thresholds.fading <= 1,
         "thresholds.saturated must lie between 0 and 1": 0 < thresholds.saturated <= 1,
+        "thresholds.established must lie between 0 and 1": 0 <= thresholds.established < 1,
         "thresholds.kick_steps must be at least 1": thresholds.kick_steps >= 1,
         "thresholds.kick_rate must lie between 0 and 1": 0 < thresholds.kick_rate <= 1,
         "thresholds.kick_rise must be above 1": thresholds.kick_rise > 1,

@@ -39,8 +39,8 @@ class Sampling:
     every: int  # steps between full statistics (counts inside the gate are taken at every step)
     window: int  # steps between two drains
     epsilon: float  # |f'| above this is inside the gate
-    established: float  # share of rows inside the gate above which a unit is established
-    recent: int  # rows that this share is taken over: an exponential mean with about that memory
+    common: float  # a unit is common while more than this share of its recent rows is inside the gate
+    recent: int  # rows: an exponential mean over about so many
     flush_seconds: float  # what a killed training can lose
 
 
@@ -63,6 +63,7 @@ class Thresholds:
     spike_shift: float  # total variation distance between histograms
     fading: float  # relative fall of the mean activation
     saturated: float  # share of a layer's values
+    established: float  # share of a window's rows inside the gate above which a unit's death is certified
     kick_steps: int  # a death that took at most so many steps may be a kick by the learning rate …
     kick_rate: float  # … if its rate was at least this share of the highest that the run had used by then …
     kick_rise: float  # … or had risen by at least this factor
@@ -126,7 +127,7 @@ class Window:
     peak: Floats | None  # largest finite pre-activation
     histogram: Ints  # [bins] pre-activations of all units over HISTOGRAM_EDGES
     output_histogram: Ints | None  # [bins] outputs, where the activation is not monotone
-    last_established: Ints | None = None  # last step in which the unit was established; -1 for none
+    last_common: Ints | None = None  # last active step in which the unit was common; -1 for none
     # None where the gradient is not screened
     flow: Ints | None = None  # steps in which a gradient reached the unit
     last_flow: Ints | None = None  # the last such step; -1 for none
@@ -173,12 +174,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The frozen batch that units are held against, and its cost."""
+    """What the passes of the frozen batch took that units are held against."""
 
-    examples: int | None  # independent ones; None until it ran
     passes: int
     seconds: float  # that its passes took, of …
     of_seconds: float  # … the run's time so far
+    examples: int | None = None  # independent ones; known once a run is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from torch import nn
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import Choice, check_pattern, find_activations
-from deadneuron.measure.clock import group_names, list_groups, steppable
+from deadneuron.measure.clock import group_names, list_groups
 from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.probe import Plan
+from deadneuron.measure.reference import ReferenceBatch
 from deadneuron.measure.roster import describe_run
+from deadneuron.measure.stepping import steppable
 from deadneuron.monitor import Monitor, monitors_of
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Finding, Phase
@@ -38,6 +40,7 @@ def watch(
     mask: MaskSource | None = None,
     phases: Phase | Sequence[Phase] = ("train",),
     dataset_size: int | None = None,
+    reference: Any = None,
     sinks: Sequence[Sink] = (),
     on_finding: Callable[[Finding], None] | None = None,
     overwrite: bool = False,
@@ -66,6 +69,9 @@ def watch(
         phases: which passes count: "train" (model.training is true), "eval", or both.
         dataset_size: distinct training examples. A number of examples n that stands beside a count never exceeds it;
             without it, an example that comes again in a later epoch counts again.
+        reference: a batch that never changes, to tell units that died from units whose data went elsewhere. It is run
+            once a window, in eval mode and without gradient, and changes nothing of the training. A tensor; a tuple,
+            whose first entry is the model's input; a dict of arguments of forward; or a function of the model.
         sinks: more places that the records go to while training, e.g. `[deadneuron.TensorBoard("tb/first")]`. They are
             written by the thread that writes the run folder; one that fails is dropped, and the training goes on.
         on_finding: called in the training thread with each new finding, at most once for each (code, place): while
@@ -94,6 +100,7 @@ def watch(
     if unknown or not phases:
         raise UsageError("phases are 'train' and 'eval'", where=f"phases={phases}", todo="give one or both")
     sinks = as_sinks(sinks)
+    frozen = None if reference is None else ReferenceBatch(reference)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: hooks on it are compiled with it
     choice = Choice.of(include, exclude)
     # An epsilon that does not suit is said here, before a folder is made.
@@ -107,7 +114,7 @@ def watch(
         batch_axis=batch_axis,
         mask=Mask(model, mask, batch_axis),
         phases=frozenset(phases),
-        epsilon=chosen.sampling.epsilon,
+        sampling=chosen.sampling,
     )
     name = type(model).__name__
     if any(live.writes(run) for live in monitors_of(model)):
@@ -115,8 +122,8 @@ def watch(
         raise UsageError("this model is already watched by this run", where=f"run={str(run)!r}", todo=todo)
     path = claim_folder(run, name, overwrite=overwrite)
     groups = group_names(optimizers, list_groups(optimizers))
-    info = describe_run(path, name, chosen, groups, found.kinds, dataset_size)
-    monitor = Monitor(model, optimizers, path, info, plan, sinks=sinks, on_finding=on_finding)
+    info = describe_run(path, name, chosen, optimizers, groups, found.kinds, dataset_size)
+    monitor = Monitor(model, optimizers, path, info, plan, reference=frozen, sinks=sinks, on_finding=on_finding)
     for where, reason in found.gaps.items():
         monitor._trouble.note(where, reason)
     if run is None:

@@ -90,6 +90,7 @@ def make_window(site: Site, first: int, last: int, active: Sequence[Sequence[int
         "peak": np.full(units, 0.5),
         "histogram": histogram,
         "output_histogram": None,
+        "last_common": ints(f[-1] if f else -1 for f in fired),
     }
     return Window(site=site.number, first_step=first, last_step=last, **(values | changes))
 

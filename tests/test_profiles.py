@@ -37,9 +37,7 @@ def test_the_default_profile_says_what_its_file_says():
 
 def test_the_default_numbers_are_those_that_were_agreed():
     profile = load_profile()
-    assert profile.sampling == Sampling(
-        every=10, window=50, epsilon=1e-3, established=0.02, recent=256, flush_seconds=5.0
-    )
+    assert profile.sampling == Sampling(every=10, window=50, epsilon=1e-3, common=0.03, recent=256, flush_seconds=5.0)
     assert profile.thresholds == Thresholds(
         patience=100,
         samples=300,
@@ -54,6 +52,7 @@ def test_the_default_numbers_are_those_that_were_agreed():
         spike_shift=0.05,
         fading=0.5,
         saturated=0.5,
+        established=0.02,
         kick_steps=5,
         kick_rate=0.5,
         kick_rise=1.5,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import MODELS, OPTIMIZERS, Cell, losses, train_once
+from cells import BATCH, MODELS, OPTIMIZERS, SIZES, WIDTH, Cell, losses, train_once
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -101,16 +101,24 @@ def compiled(net: nn.Module, cell: Cell) -> Any:
 
 
 def watch(cell: Cell, nets: list[Any], optimizers: list[Any], folder: Path) -> Iterator[Monitor]:
-    """Monitors that do in 30 steps all that they ever do: full statistics, windows, snapshots, diagnoses."""
+    """Monitors that do in 30 steps all that they ever do: full statistics, windows, snapshots, looks, references."""
     profile = load_profile()
     profile = replace(profile, sampling=replace(profile.sampling, window=7, flush_seconds=0.01))
+    size = SIZES.get(cell.model, (BATCH, WIDTH))
+    frozen = torch.randn(size, generator=torch.Generator().manual_seed(23))
+    options = {"profile": profile, "every": 3, "on_finding": ignore}
     if cell.model == "gan":
         pair = nn.ModuleDict(zip(("generator", "discriminator"), nets, strict=True))
-        yield deadneuron.watch(pair, optimizers, folder, profile=profile, every=3, on_finding=ignore)
+        both = deadneuron.watch(pair, optimizers, folder, reference=lambda pair: run_pair(pair, frozen), **options)
+        yield both
         return
     for number, (net, optimizer) in enumerate(zip(nets, optimizers, strict=True)):
         run = folder / str(number)
-        yield deadneuron.watch(net, optimizer, run, profile=profile, every=3, on_finding=ignore)
+        yield deadneuron.watch(net, optimizer, run, reference=frozen, **options)
+
+
+def run_pair(pair: nn.Module, noise: Tensor) -> Tensor:
+    return pair["discriminator"](pair["generator"](noise))
 
 
 def random_states() -> dict[str, Any]:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from deadneuron.analysis.advice import Evidence, advise
+from deadneuron.analysis.bands import observe, observed_links
+from deadneuron.analysis.certificates import certify
+from deadneuron.analysis.dithered import dither_links
 from deadneuron.analysis.divergence import Output, of_run, output_of
 from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
 from deadneuron.analysis.findings import no_steps, of_coverage, of_site
-from deadneuron.analysis.rates import RateTable, observed_links
+from deadneuron.analysis.rates import RateTable, deaths_of
 from deadneuron.analysis.signs import find_signs
 from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
 from deadneuron.frames import Run, read_run
 from deadneuron.profiles import Profile, load_profile
-from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, Coverage, Diagnosis, Episode, Finding, Level, Status, Verdict
+from deadneuron.records import (
+    DIAGNOSIS_VERSION,
+    LEVELS,
+    Coverage,
+    Diagnosis,
+    Finding,
+    Level,
+    Reference,
+    Site,
+    Status,
+    Verdict,
+)
 
 _UNDECIDED = frozenset({"lost", "too-short", "silent"})  # findings that leave a site unknown, and say no worse of it
 
@@ -31,27 +47,44 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
     thresholds = run.info.thresholds if profile is None else load_profile(profile).thresholds
     last_step, output = _last_step(run), output_of(run)
     rates = RateTable(run)
-    episodes: list[Episode] = []
+    timelines = run.timelines
+    by_site = {
+        site.number: find_episodes(timelines[site.number], thresholds, partial(rates.at, groups=site.groups))
+        for site in run.sites
+        if site.number in timelines
+    }
+    episodes = [episode for own in by_site.values() for episode in own]
+    certificates = certify(run, episodes, thresholds)
+    interventions = [*dither_links(run, episodes, thresholds), *(link for trial in run.trials for link in trial.links)]
+    links = (*interventions, *observed_links(run, episodes, thresholds))
     verdicts: list[Verdict] = []
     findings: list[Finding] = [] if output.since is None else [of_run(output.since)]
     if run.timelines and not len(run.ticks) and run.phase == "train":
         findings.append(no_steps())
     for site in run.sites:
-        timeline = run.timelines.get(site.number)
+        timeline = timelines.get(site.number)
         if timeline is None:
             verdicts.append(Verdict(site.number, site.name, site.op, "unknown"))
             continue
-        own = find_episodes(timeline, thresholds, partial(rates.at, groups=site.groups))
+        own = by_site[site.number]
         end = timeline.last_step if last_step is None else last_step
         verdict = judge_site(timeline, own, thresholds, end, diverged=not output.finite)
+        dead = [episode for episode in own if episode.last_step is None]
+        evidence = Evidence(
+            certificates=[c for c in certificates if c.site == site.number],
+            trials=run.trials,
+            links=links,
+            settings=_settings(run, site),
+            thresholds=thresholds,
+        )
+        advice = advise(deaths_of(dead), evidence)
         made = [
             *divergence(verdict, timeline, output, run.info.sampling.every),
-            *of_site(verdict, [e for e in own if e.last_step is None], first_step(timeline), thresholds, last_step),
+            *of_site(verdict, dead, first_step(timeline), thresholds, last_step, advice),
             *find_signs(timeline, verdict, thresholds),
         ]
         levels = [finding.level for finding in made if finding.code not in _UNDECIDED]
         verdicts.append(replace(verdict, status=_worst([verdict.status, *levels])))
-        episodes += own
         findings += made
     verdicts += _never_called(run)
     coverage = Coverage(
@@ -76,11 +109,11 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         verdicts=tuple(verdicts),
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
-        certificates=(),
-        observed=(),
-        links=observed_links(run, episodes),
+        certificates=certificates,
+        observed=observe(run, episodes, thresholds),
+        links=links,
         trials=run.trials,
-        reference=run.info.reference,
+        reference=_reference(run),
         findings=tuple(sorted(findings, key=lambda finding: -LEVELS.index(finding.level))),
         gaps=run.gaps,
     )
@@ -89,6 +122,18 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
 def fails(diagnosis: Diagnosis, level: Level) -> bool:
     """Whether a finding is at or above `level`."""
     return any(LEVELS.index(finding.level) >= LEVELS.index(level) for finding in diagnosis.findings)
+
+
+def _settings(run: Run, site: Site) -> Mapping[str, Any]:
+    """Momentum, betas … of the parameter group that feeds a site."""
+    known = run.info.settings
+    return known[site.group] if site.group is not None and site.group < len(known) else {}
+
+
+def _reference(run: Run) -> Reference | None:
+    sizes = [window.samples for windows in run.references.values() for window in windows]
+    known = run.info.reference
+    return replace(known, examples=max(sizes)) if known is not None and sizes else known
 
 
 def _never_called(run: Run) -> list[Verdict]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from deadneuron.analysis.advice import rate_span
 from deadneuron.analysis.rates import deaths_of, worst_steps
 from deadneuron.analysis.start import Start
 from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
 
 RateSpan = tuple[float, float] | None
-
-_LEAKY = "an activation that lets a gradient through on both sides (LeakyReLU, ELU, GELU)"
 
 
 def of_site(
@@ -19,14 +18,18 @@ def of_site(
     start: Start | None,
     thresholds: Thresholds,
     last_step: int | None,
+    advice: str,
 ) -> Iterator[Finding]:
-    """What one site's verdict gives rise to. `dead` are the episodes that last; `last_step` is the run's."""
+    """What one site's verdict gives rise to.
+
+    `dead` are the episodes that last; `last_step` is the run's; `advice` tells what to do about deaths.
+    """
     units, died = verdict.units or 0, verdict.died or 0
     deaths = deaths_of(dead)
     if verdict.stuck:
-        yield _stuck(verdict, deaths, thresholds)
+        yield _stuck(verdict, deaths, thresholds, advice)
     elif died / units >= thresholds.warning:
-        yield _dying(verdict, deaths, thresholds)
+        yield _dying(verdict, deaths, thresholds, advice)
     yield from _born_dead(verdict, dead, start, thresholds)
     if verdict.window and last_step is not None and last_step - verdict.window[1] >= thresholds.patience:
         yield _lost(verdict, last_step)
@@ -56,22 +59,21 @@ def no_steps() -> Finding:
     return Finding("no-steps", "warning", "the run", text, advice)
 
 
-def _stuck(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) -> Finding:
+def _stuck(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds, advice: str) -> Finding:
     parts = f" ({verdict.born_dead} born dead, {verdict.died} died)" if verdict.born_dead else ""
     text = (
         f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} are dead{parts}, and at least "
         f"{thresholds.severe:.0%} were through the last {thresholds.stuck_windows} windows{_when(deaths)}"
     )
-    advice = "look at its initialization, at an earlier training, and at its inputs"
-    if (verdict.died or 0) / (verdict.units or 1) >= thresholds.warning:
-        advice = _lower_rate(deaths)
+    if (verdict.died or 0) / (verdict.units or 1) < thresholds.warning:
+        advice = "look at its initialization, at an earlier training, and at its inputs"
     return Finding("stuck", "severe", verdict.name, text, advice, _evidence(verdict, deaths, thresholds))
 
 
-def _dying(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds) -> Finding:
+def _dying(verdict: Verdict, deaths: Sequence[Episode], thresholds: Thresholds, advice: str) -> Finding:
     many = _of(verdict.died, verdict)
     text = f"{verdict.name} is dying: {many} died during the run and are dead at its end{_when(deaths)}"
-    return Finding("dying", "warning", verdict.name, text, _lower_rate(deaths), _evidence(verdict, deaths, thresholds))
+    return Finding("dying", "warning", verdict.name, text, advice, _evidence(verdict, deaths, thresholds))
 
 
 def _born_dead(
@@ -137,20 +139,6 @@ def _steps(verdict: Verdict) -> str:
     count, (first, last) = verdict.steps or 0, verdict.window or (0, -1)
     of = f" of {last - first + 1:,}" if last - first + 1 != count else ""
     return f"{count:,}{of} step" + ("s" if of or count != 1 else "")
-
-
-def _lower_rate(deaths: Sequence[Episode]) -> str:
-    span = rate_span(deaths)
-    if span is None:
-        return f"try a lower learning rate, a normalisation in front of the layer, or {_LEAKY}"
-    rate = f"try {span[0] / 4:.2g}, a quarter of the lowest that a death used"
-    return f"train again at a lower rate ({rate}), put a normalisation in front of it, or use {_LEAKY}"
-
-
-def rate_span(deaths: Sequence[Episode]) -> RateSpan:
-    """Lowest and highest rate that deaths used, or None where none is known."""
-    rates = [death.rate for death in deaths if death.rate is not None]
-    return (min(rates), max(rates)) if rates else None
 
 
 def _when(deaths: Sequence[Episode]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from deadneuron.experiments.portions import Portions, divide
 from deadneuron.experiments.snapshot import Snapshot
 from deadneuron.experiments.steps import Rates, StepCount
 from deadneuron.measure.aside import aside
-from deadneuron.measure.clock import steppable
+from deadneuron.measure.rescale import undithered
 from deadneuron.measure.roster import now
+from deadneuron.measure.stepping import steppable
 from deadneuron.monitor import Monitor, monitors_of, suspended
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.store.trials import write_trial
@@ -88,7 +89,7 @@ def probe_learning_rates(
     optimizers = [steppable(one) for one in (optimizer if isinstance(optimizer, (list, tuple)) else [optimizer])]
     given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     rates = Rates(optimizers)
-    with _alone(model, extra) as monitors, _undithered(optimizers):
+    with _alone(model, extra) as monitors, undithered(optimizers):
         count = StepCount(optimizers, scaler)  # before the snapshot, which holds the optimizers' hooks too
         try:
             everything = (*extra, *_generators(batches), *_generators(probe))
@@ -221,11 +222,6 @@ def _alone(model: nn.Module, extra: Sequence[Any]) -> Iterator[list[Monitor]]:
             if part is not getattr(model, "_orig_mod", model) and monitors_of(part):
                 stack.enter_context(suspended(part))
         yield own
-
-
-def _undithered(optimizers: Sequence[Any]) -> AbstractContextManager[object]:
-    """A dither must not act in here, nor draw."""
-    return nullcontext(optimizers)  # TO JOIN: deadneuron.measure.rescale.undithered(optimizers)
 
 
 def _generators(batches: Any) -> list[Any]:

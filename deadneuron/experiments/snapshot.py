@@ -15,9 +15,9 @@ from deadneuron.errors import BranchError, UsageError
 from deadneuron.experiments.interrupts import uninterrupted
 from deadneuron.experiments.memory import Memory, copied, same_bits
 from deadneuron.measure.aside import aside
-from deadneuron.measure.clock import steppable
 from deadneuron.measure.keeping import Undo, attributes_of, tensors_of
 from deadneuron.measure.rng import RngState, differing, recall_generator, rng_state, set_rng_state
+from deadneuron.measure.stepping import steppable
 
 _TODO = "the training is not as it was: go on from a checkpoint"
 

@@ -27,7 +27,7 @@ def unpack(
         if rows == 0:
             continue
         span = slice(start, start + units)
-        active, first, last, above, nonfinite, since, _ = ints[:, span]
+        active, first, last, above, nonfinite, since, _, common = ints[:, span]
         total, square, magnitude, peak = floats[:, span]
         finite = np.where(sampled_rows > nonfinite, sampled_rows - nonfinite, np.nan)
         windows.append(
@@ -53,6 +53,7 @@ def unpack(
                 peak=np.where((nonfinite > 0) | (sampled_rows == 0), np.nan, peak),
                 histogram=histograms[index, 0, :BINS],
                 output_histogram=histograms[index, 1, :BINS] if site in two_histograms else None,
+                last_common=common - 1,
             )
         )
     return windows

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from deadneuron.measure.aside import aside
-from deadneuron.records import BINS, Phase
+from deadneuron.records import BINS, Phase, Sampling
 
-_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined")
+_INTS = ("active", "first", "last", "above", "nonfinite", "first_nonfinite", "undefined", "common")
 _FLOATS = ("sum", "square", "magnitude", "peak")
 _TOTALS = 4  # rows, samples, sampled rows, steps
 
@@ -62,8 +62,9 @@ class Packed:
 class Pool:
     """The counters of all sites that ran on `device` in one phase."""
 
-    def __init__(self, device: torch.device, phase: Phase) -> None:
+    def __init__(self, device: torch.device, phase: Phase, sampling: Sampling) -> None:
         self.device, self.phase = device, phase
+        self.common, self.memory = sampling.common, sampling.recent
         self.slots: list[Slot] = []
         self.units = 0
         # Counts of one step are whole numbers far below 2^53. Apple's MPS has no float64: 2^24 rows a step is its end.
@@ -89,6 +90,8 @@ class Pool:
 
     def _seal(self, step: int, full: bool) -> None:
         hit = self.open > 0
+        rows = self.totals[:, 0] - self._sealed
+        self._note_common(hit, rows, step)
         first, last = self.ints[1], self.ints[2]
         last.masked_fill_(hit, step + 1)
         first.masked_fill_(hit & (first == 0), step + 1)
@@ -97,8 +100,17 @@ class Pool:
             since.masked_fill_((undefined > 0) & (since == 0), step + 1)
         self.ints[0].add_(self.open.to(torch.int64))
         self.open.zero_()
-        self.totals[:, 3].add_(self.totals[:, 0] != self._sealed)
+        self.totals[:, 3].add_(rows != 0)
         self._sealed.copy_(self.totals[:, 0])
+
+    def _note_common(self, hit: Tensor, rows: Tensor, step: int) -> None:
+        """Note the units that are common: an exponential mean of their shares of rows inside the gate, over about
+        `memory` rows, is above the bound. The mean begins with the first step's share; a drain does not clear it."""
+        weight = torch.where(self.seen, (rows / self.memory).clamp(max=1), (rows > 0).to(torch.float32)).to(self.float)
+        self.seen.logical_or_(rows > 0)
+        new = weight / rows.clamp(min=1)  # for each slot, of a row inside the gate
+        self.recent.mul_((1 - weight)[self.owner]).addcmul_(self.open, new[self.owner])
+        self.ints[7].masked_fill_(hit & (self.recent > self.common), step + 1)
 
     def pack(self) -> Packed:
         """A copy of everything sealed, as one tensor on the device."""
@@ -137,6 +149,9 @@ class Pool:
                 "histograms": zeros((count, 2, BINS + 1)),
                 "floats": torch.zeros(len(_FLOATS), units, dtype=self.float, device=self.device),
                 "open": torch.zeros(units, dtype=self.float, device=self.device),
+                "recent": torch.zeros(units, dtype=self.float, device=self.device),
+                "owner": zeros(units),  # the slot of each unit
+                "seen": torch.zeros(count, dtype=torch.bool, device=self.device),  # slots that ran at all
             }
             self._all["floats"][3].fill_(-torch.inf)
             self._look()
@@ -150,12 +165,14 @@ class Pool:
         """The part of the room that is in use."""
         whole, units, count = self._all, self.units, len(self.slots)
         self.ints, self.floats, self.open = whole["ints"][:, :units], whole["floats"][:, :units], whole["open"][:units]
+        self.recent, self.owner = whole["recent"][:units], whole["owner"][:units]
         self.totals, self.histograms = whole["totals"][:count], whole["histograms"][:count]
-        self._sealed = whole["_sealed"][:count]
+        self._sealed, self.seen = whole["_sealed"][:count], whole["seen"][:count]
 
     def _bind(self, slot: Slot) -> None:
         span = slice(slot.start, slot.start + slot.units)
         slot.open = self.open[span]
+        self.owner[span] = slot.index
         for row, name in enumerate(_INTS):
             if name in ("above", "nonfinite", "undefined"):
                 setattr(slot, name, self.ints[row, span])

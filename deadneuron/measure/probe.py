@@ -28,7 +28,7 @@ from deadneuron.measure.pool import Pool
 from deadneuron.measure.rehearsal import Rehearsal
 from deadneuron.measure.sites import LiveSite, plain_name
 from deadneuron.measure.tap import Mute, Tap
-from deadneuron.records import Phase
+from deadneuron.records import Phase, Sampling
 
 _in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _transform: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
@@ -45,7 +45,7 @@ class Plan:
     batch_axis: int
     mask: Mask
     phases: frozenset[Phase]
-    epsilon: float
+    sampling: Sampling
 
 
 class Probe:
@@ -55,11 +55,13 @@ class Probe:
         self, model: nn.Module, plan: Plan, fail: Callable[[str, str], None], note: Callable[[str, str], None]
     ) -> None:
         found = plan.found
-        self.model, self.choice, self.epsilon, self.phases = model, plan.choice, plan.epsilon, plan.phases
+        self.model, self.choice, self.phases = model, plan.choice, plan.phases
+        self.sampling, self.epsilon = plan.sampling, plan.sampling.epsilon
         self.axes, self.batch_axis, self.mask = plan.axes, plan.batch_axis, plan.mask
         self.fail = fail  # (where, reason): becomes a Gap and one warning
         self.note = note  # (where, reason): becomes a Gap
         self.on = True
+        self.forced: Phase | None = None  # the phase of all passes now, whatever mode the model is in
         self.full = True  # full statistics in this step
         self.dirty = False  # a pass was counted since the last seal
         self.ran = False  # a training pass began since the last seal, counted or not
@@ -135,6 +137,21 @@ class Probe:
         finally:
             self.on, self.ran, self.heard, self.stack.counted = kept
 
+    @contextmanager
+    def reference(self, step: int) -> Iterator[None]:
+        """Passes in here are those of the frozen batch, booked as `step`'s."""
+        kept = (self.full, self.dirty, self.ran, self.heard, self.counted, self._looks, self.stack.counted)
+        self.full, self.forced = False, "reference"
+        try:
+            yield
+        finally:
+            self.forced = None
+            for (_, phase), pool in self.pools.items():
+                if phase == "reference":
+                    pool.seal(step, False)
+            self.full, self.dirty, self.ran, self.heard, self.counted, self._looks, self.stack.counted = kept
+            self.stack.reset()
+
     def phase(self) -> Phase | None:
         """The phase of a pass that is running now, or None if it does not count."""
         # In a backward pass only the recomputation of gradient checkpointing calls forward: it was counted already.
@@ -146,13 +163,15 @@ class Probe:
         if not self.stack.mine():
             self.fail("threads", "a pass ran beside another one in a second thread: it was not counted")
             return None
+        if self.forced is not None:
+            return self.forced
         phase: Phase = "train" if self.model.training else "eval"
         return phase if phase in self.phases else None
 
     def pool(self, device: torch.device, phase: Phase) -> Pool:
         key = (device, phase)
         if key not in self.pools:
-            self.pools[key] = Pool(device, phase)
+            self.pools[key] = Pool(device, phase, self.sampling)
         return self.pools[key]
 
     def seal(self, step: int) -> None:

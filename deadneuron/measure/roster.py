@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from deadneuron import __version__
-from deadneuron.measure.clock import Groups, groups_by_parameter
+from deadneuron.measure.clock import Groups, groups_by_parameter, list_groups
 from deadneuron.measure.sites import LiveSite, plain_name, site_names
 from deadneuron.profiles import Profile
 from deadneuron.records import RunInfo, Site
@@ -24,6 +24,7 @@ def describe_run(
     path: Path,
     model: str,
     profile: Profile,
+    optimizers: Sequence[Any],
     groups: tuple[str, ...],
     activations: Iterable[str],
     dataset_size: int | None,
@@ -46,9 +47,29 @@ def describe_run(
         sampling=profile.sampling,
         thresholds=profile.thresholds,
         groups=groups or ("lr",),
+        settings=group_settings(optimizers, list_groups(optimizers)),
         modules=tuple(activations),
         dataset_size=dataset_size,
     )
+
+
+def group_settings(optimizers: Sequence[Any], groups: Groups) -> tuple[dict[str, Any], ...]:
+    """What each parameter group says besides its rate: momentum, betas, weight decay …, as plain values."""
+    own = [optimizers[index].param_groups for index, _ in groups]
+    found = [of[group] if group < len(of) else {} for of, (_, group) in zip(own, groups, strict=True)]
+    plain = (bool, int, float, str)
+    return tuple(
+        {
+            str(name): list(value) if isinstance(value, tuple) else value
+            for name, value in group.items()
+            if name not in _OF_THE_RATE
+            and (isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value)))
+        }
+        for group in found
+    )
+
+
+_OF_THE_RATE = ("lr", "initial_lr", "params")
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""The report for a terminal: verdict, why, next; then what was seen and what was not."""
+"""The report for a terminal: verdict, why, learning rate, next; then what was seen and what was not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from deadneuron.records import Diagnosis, Finding
+from deadneuron.records import Diagnosis, Finding, Reference
 from deadneuron.report.legend import explain
+from deadneuron.report.rate import rate_lines
 from deadneuron.report.style import MARKS, STYLES, printable
 from deadneuron.report.table import columns_that_fit, layers_table
 
@@ -37,13 +38,19 @@ def _parts(diagnosis: Diagnosis, width: int) -> Iterable[RenderableType]:
         yield Text()
         for word, meaning in explain(diagnosis, [column.header for column in columns]):
             yield _indent(_item(f"{word:<7}", Text(meaning, style="dim"), "dim"))
-    if diagnosis.findings or diagnosis.links:
+    if diagnosis.findings:
         yield _section("WHY")
         yield from (_indent(_why(finding)) for finding in diagnosis.findings)
-        yield from (_indent(_item("·", Text(printable(link.note), style="dim"), "dim")) for link in diagnosis.links)
+    rates = list(rate_lines(diagnosis))
+    if rates:
+        yield _section("LEARNING RATE")
+        for part in rates:
+            yield _indent(_item(*part, style="dim") if isinstance(part, tuple) else _indent(part))
     yield _section("NEXT")
     yield from (_indent(line) for line in _next(diagnosis))
     yield _section("SEEN", _coverage_line(diagnosis))
+    if diagnosis.reference is not None:
+        yield _indent(_indent(_reference_line(diagnosis.reference)))
     if diagnosis.gaps:
         yield _section("NOT MEASURED")
         for gap in diagnosis.gaps:
@@ -117,7 +124,8 @@ def _facts(finding: Finding) -> Iterator[str]:
 
 def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for finding in (finding for finding in diagnosis.findings if finding.advice):
-        yield _item("→", Text(f"{printable(finding.where)}: {printable(finding.advice)}"))
+        first, *more = (printable(line) for line in finding.advice.splitlines())
+        yield _item("→", Text("\n".join([f"{printable(finding.where)}: {first}", *more])))
     if not diagnosis.findings:
         yield _item("→", Text("nothing to change: hardly a unit died or fell silent"))
     if diagnosis.episodes:
@@ -133,6 +141,13 @@ def _coverage_line(diagnosis: Diagnosis) -> Text:
     full = "step" if sampling.every == 1 else f"{_nth(sampling.every)} step"
     often = f" · counted at every step, full statistics at every {full}, windows of {sampling.window} steps"
     return line.append(often, style="dim not bold")
+
+
+def _reference_line(reference: Reference) -> Text:
+    examples = "" if reference.examples is None else f" of {reference.examples:,} examples"
+    share = reference.seconds / reference.of_seconds if reference.of_seconds else 0.0
+    cost = f"{reference.passes} passes, {reference.seconds:.2g} s, {share:.1%} of the run's time"
+    return Text(f"reference batch{examples}: {cost}", style="dim")
 
 
 def _nth(number: int) -> str:

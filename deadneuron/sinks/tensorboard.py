@@ -104,6 +104,8 @@ class TensorBoard:
                 writer.close()
 
     def _write_window(self, site: Site, window: Window, time: float | None, info: RunInfo) -> None:
+        if window.phase == "reference":  # it has no statistics, and its silence is no state
+            return
         key = (window.site, window.phase)
         if key not in self._walkers:
             self._walkers[key] = Walker(site.units, info.thresholds, info.dataset_size or FOR_EVER)

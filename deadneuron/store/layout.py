@@ -64,7 +64,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("peak", _floats),
             ("histogram", _ints),
             ("output_histogram", _ints),
-            ("last_established", _ints),
+            ("last_common", _ints),
             ("flow", _ints),
             ("last_flow", _ints),
         ]
@@ -85,8 +85,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 }
 
 OPTIONAL = frozenset(
-    {"peak", "output_histogram", "last_established", "flow", "last_flow"}
-    | {"multipliers", "loss", "grad_norm", "finite"}
+    {"peak", "output_histogram", "last_common", "flow", "last_flow"} | {"multipliers", "loss", "grad_norm", "finite"}
 )
 """Columns that may be missing or empty."""
 

@@ -51,7 +51,7 @@ def _merge(group: Sequence[Window]) -> Window:
     weights = [finite_rows(w) for w in group]
     outputs = [w.output_histogram for w in group if w.output_histogram is not None]
     peaks = [w.peak for w in group if w.peak is not None]
-    established = [w.last_established for w in group if w.last_established is not None]
+    common = [w.last_common for w in group if w.last_common is not None]
     flows = [w.flow for w in group if w.flow is not None]
     last_flows = [w.last_flow for w in group if w.last_flow is not None]
     return replace(
@@ -74,7 +74,7 @@ def _merge(group: Sequence[Window]) -> Window:
         peak=np.fmax.reduce(peaks) if peaks else None,
         histogram=_total([w.histogram for w in group]),
         output_histogram=_total(outputs) if outputs else None,
-        last_established=np.max(established, axis=0) if established else None,
+        last_common=np.max(common, axis=0) if common else None,
         flow=_total(flows) if flows else None,
         last_flow=np.max(last_flows, axis=0) if last_flows else None,
     )

@@ -23,7 +23,7 @@ from deadneuron.store.trials import read_trials
 _TRIES = 10  # a part may be merged away between listing and reading; each try reads only what is new
 _PER_UNIT = (
     *("active", "first_active", "last_active", "above", "nonfinite", "first_nonfinite"),
-    *("mean", "square", "magnitude", "peak", "last_established", "flow", "last_flow"),
+    *("mean", "square", "magnitude", "peak", "last_common", "flow", "last_flow"),
 )
 
 
