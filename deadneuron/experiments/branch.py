@@ -128,8 +128,7 @@ class _Branches:
         self.step_fn, self.forward, self.profile, self.on_step = step_fn, forward, profile, on_step
 
     def census(self) -> Census:
-        epsilon = self.profile.sampling.epsilon
-        return take_census(self.model, self.portions.probe, epsilon=epsilon, forward=self.forward)
+        return take_census(self.model, self.portions.probe, sampling=self.profile.sampling, forward=self.forward)
 
     def run(self, multiplier: float, steps: int, before: Census, snapshot: Snapshot) -> Point:
         """One branch, from the snapshot on."""

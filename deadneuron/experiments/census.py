@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +17,10 @@ from deadneuron.measure.drains import unpack
 from deadneuron.measure.keeping import kept
 from deadneuron.measure.masks import Mask
 from deadneuron.measure.probe import Plan, Probe
+from deadneuron.measure.reference import call_on, eager
 from deadneuron.measure.sites import plain_name, site_names
 from deadneuron.monitor import monitors_of, suspended
-from deadneuron.records import Ints
+from deadneuron.records import Ints, Sampling
 
 Forward = Callable[[nn.Module, Any], object]
 
@@ -35,7 +34,9 @@ class Census:
     gaps: tuple[str, ...]  # what could not be counted, and why
 
 
-def take_census(model: nn.Module, batches: Sequence[Any], *, epsilon: float, forward: Forward | None = None) -> Census:
+def take_census(
+    model: nn.Module, batches: Sequence[Any], *, sampling: Sampling, forward: Forward | None = None
+) -> Census:
     """Run `batches` through the model in eval mode and count, for each unit, the rows inside the gate.
 
     The model and all random numbers are as before afterwards, and open monitors count none of it. The sites, unit axes
@@ -57,9 +58,9 @@ def take_census(model: nn.Module, batches: Sequence[Any], *, epsilon: float, for
         notes.append(f"{where}: {reason}")
 
     probe: Probe | None = None
-    with suspended(watched), kept(original), _eager():
+    with suspended(watched), kept(original), eager():
         try:
-            probe = Probe(original, _plan(original, watched, epsilon), note, note)
+            probe = Probe(original, _plan(original, watched, sampling), note, note)
             probe.full = False
             original.eval()
             for batch in batches:
@@ -79,47 +80,37 @@ def take_census(model: nn.Module, batches: Sequence[Any], *, epsilon: float, for
     return Census(active, examples, tuple(dict.fromkeys(notes)))
 
 
-def call_model(model: nn.Module, batch: Any) -> object:
-    """The model's forward on a batch of a usual kind; see `take_census`. Raises `BranchError` for any other kind."""
-    if isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    device = next((one.device for one in (*model.parameters(), *model.buffers())), None)
-    if isinstance(batch, Tensor):
-        return model(batch.to(device))
-    if isinstance(batch, Mapping):
-        taken = _arguments(model)
-        given = {key: _moved(value, device) for key, value in batch.items() if taken is None or key in taken}
-        return model(**given)
-    todo = "give forward=, which calls the model on a batch as training does"
-    raise BranchError("a batch that is neither a tensor, a tuple nor a dict", where=type(batch).__name__, todo=todo)
-
-
 def _call(forward: Forward | None, model: nn.Module, batch: Any) -> None:
     if forward is not None:
         forward(model, batch)
         return
+    given = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    todo = "give forward=, which calls the model on a batch as training does"
+    if not isinstance(given, (Tensor, Mapping)):
+        what = "a batch whose input is neither a tensor nor a dict"
+        raise BranchError(what, where=type(given).__name__, todo=todo)
+    device = next((one.device for one in (*model.parameters(), *model.buffers())), None)
     try:
-        call_model(model, batch)
+        call_on(model, _moved(given, device))
     except (TypeError, RuntimeError, ValueError, AttributeError, IndexError) as error:
-        what = f"the model cannot be called with the first entry of a batch: {type(error).__name__}: {error}"
-        todo = "give forward=, which calls the model on a batch as training does"
+        what = f"the model cannot be called with what a batch begins with: {type(error).__name__}: {error}"
         raise BranchError(what, where=type(batch).__name__, todo=todo) from error
 
 
-def _plan(model: nn.Module, watched: nn.Module, epsilon: float) -> Plan:
+def _plan(model: nn.Module, watched: nn.Module, sampling: Sampling) -> Plan:
     """What a monitor that watches the model measures, or everything; in eval mode."""
     probe = next((monitor._probe for monitor in monitors_of(watched)), None)
     if probe is None:
-        found = find_activations(model, Choice(), {}, epsilon)
-        return Plan(found, Choice(), {}, 0, Mask(model, None, 0), frozenset({"eval"}), epsilon)
+        found = find_activations(model, Choice(), {}, sampling.epsilon)
+        return Plan(found, Choice(), {}, 0, Mask(model, None, 0), frozenset({"eval"}), sampling)
     kinds = {tap.name: tap.kind for tap in probe.modules}
     everything = Found()
     with suppress(NoSitesError):  # none but those that the user named
-        everything = find_activations(model, Choice(), {}, epsilon)
+        everything = find_activations(model, Choice(), {}, sampling.epsilon)
     muted = [kind.module for name, kind in everything.kinds.items() if name not in kinds]
     found = Found(kinds, muted=[*everything.muted, *muted], functional=probe.functional)
     mask = Mask(model, probe.mask.source, probe.batch_axis)
-    return Plan(found, probe.choice, probe.axes, probe.batch_axis, mask, frozenset({"eval"}), epsilon)
+    return Plan(found, probe.choice, probe.axes, probe.batch_axis, mask, frozenset({"eval"}), sampling)
 
 
 def _counted(probe: Probe, model: nn.Module) -> tuple[dict[str, Ints], int]:
@@ -135,19 +126,7 @@ def _counted(probe: Probe, model: nn.Module) -> tuple[dict[str, Ints], int]:
     return active, examples
 
 
-def _eager() -> AbstractContextManager[object]:
-    """Parts of the model that are compiled run as they were written: a program made before calls no new hooks."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-def _arguments(model: nn.Module) -> frozenset[str] | None:
-    """The names that forward takes; None if it takes any."""
-    inner = model.module if isinstance(model, nn.DataParallel) else model
-    parameters = inspect.signature(inner.forward).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return frozenset(parameter.name for parameter in parameters)
-
-
 def _moved(value: Any, device: torch.device | None) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return {key: _moved(one, device) for key, one in value.items()} if isinstance(value, Mapping) else value

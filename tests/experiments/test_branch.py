@@ -357,3 +357,20 @@ def test_a_net_without_a_unit_that_fires():
 
 def test_the_probe_is_public():
     assert deadneuron.probe_learning_rates is probe_learning_rates
+
+
+def test_a_dither_rests_and_goes_on_where_it_was():
+    def trained(probed):
+        model = hand_set()
+        optimizer = torch.optim.SGD(model.parameters(), RATE)
+        dither, step = deadneuron.LRDither(optimizer, seed=3), stepper(model, optimizer)
+        for number in range(7):
+            if probed and number == 1:
+                curve = probe_learning_rates(model, optimizer, step, [torch.ones(1, 1)], (1, 4), 2, [torch.zeros(3, 1)])
+                moved = [point.last_loss - point.first_loss for point in curve.points]
+                assert moved == [-6 * RATE, -6 * 4 * RATE]  # six units, one step: nothing was dithered
+            step(torch.ones(1, 1))
+        dither.close()
+        return model[0].bias.detach()
+
+    assert torch.equal(trained(True), trained(False))

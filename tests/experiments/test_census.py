@@ -7,6 +7,7 @@ from collections import UserDict
 
 import pytest
 import torch
+from making import PROFILE
 from torch import nn
 from watching import Shared
 from zoo import active_by_hand, hooks_of
@@ -17,6 +18,7 @@ from deadneuron.experiments.census import take_census
 from deadneuron.measure.rng import differing, rng_state
 
 RELU = (0.0, math.inf)
+SAMPLING = PROFILE.sampling
 
 
 def by_hooks(model, layers, batches, axis, gate=RELU, call=None):
@@ -48,7 +50,7 @@ def test_modules_batch_norm_and_dropout_leave_no_trace():
     expected = by_hooks(model, ["1"], batches, 1)
     expected |= by_hooks(model, ["5"], batches, 1, (0.0, 6.0))
     hooks, state, numbers = hooks_of(model), {k: v.clone() for k, v in model.state_dict().items()}, rng_state()
-    census = take_census(model, batches, epsilon=1e-3)
+    census = take_census(model, batches, sampling=SAMPLING)
     assert rows(census) == {"2": expected["1"], "6": expected["5"]}
     assert (census.examples, census.gaps) == (14, ())
     assert hooks_of(model) == hooks
@@ -75,14 +77,14 @@ def test_functions_and_kinds_of_batches(batch):
         batches = [batch([x, torch.zeros(11)]) for x in tensors]
     else:
         batches = [(dict if batch == "dict" else UserDict)({"x": x, "labels": torch.zeros(11)}) for x in tensors]
-    census = take_census(model, batches, epsilon=1e-3)
+    census = take_census(model, batches, sampling=SAMPLING)
     assert sorted(rows(census).values()) == sorted(expected.values())
     assert census.examples == 66
 
 
 def test_a_forward_of_the_user():
     model, batches = Functional(), [{"deep": {"x": torch.randn(7, 5)}} for _ in range(2)]
-    census = take_census(model, batches, epsilon=1e-3, forward=lambda model, batch: model(batch["deep"]["x"]))
+    census = take_census(model, batches, sampling=SAMPLING, forward=lambda model, batch: model(batch["deep"]["x"]))
     expected = by_hooks(model, ["one", "two"], batches, 1, call=lambda batch: model(batch["deep"]["x"]))
     assert sorted(rows(census).values()) == sorted(expected.values())
 
@@ -95,10 +97,10 @@ def test_a_shared_activation_is_named_as_a_monitor_names_it(run):
         model(batch).sum().backward()
         optimizer.step()
         named = [site.name for site in monitor.sites]
-        watched = take_census(model, [batch], epsilon=1e-3)
+        watched = take_census(model, [batch], sampling=SAMPLING)
     expected = by_hooks(model, ["layers.0", "layers.1"], [batch], 1)
     assert rows(watched) == dict(zip(named, expected.values(), strict=True))
-    assert rows(take_census(model, [batch], epsilon=1e-3)) == rows(watched)
+    assert rows(take_census(model, [batch], sampling=SAMPLING)) == rows(watched)
 
 
 def test_what_a_monitor_was_told_to_leave_out_or_to_take_as_an_activation(run):
@@ -109,13 +111,13 @@ def test_what_a_monitor_was_told_to_leave_out_or_to_take_as_an_activation(run):
     model = nn.Sequential(nn.Linear(5, 7), Own(), nn.Linear(7, 3), nn.ReLU())
     batch = torch.randn(11, 5)
     with deadneuron.watch(model, None, run, activations={"Own": RELU}, include=["1"]):
-        assert rows(take_census(model, [batch], epsilon=1e-3)) == {"1": by_hooks(model, ["0"], [batch], 1)["0"]}
+        assert rows(take_census(model, [batch], sampling=SAMPLING)) == {"1": by_hooks(model, ["0"], [batch], 1)["0"]}
 
 
 def test_a_transformer_layer_takes_no_path_around_its_activation():
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 11, batch_first=True), 2, enable_nested_tensor=False)
     batches = [torch.randn(3, 5, 8), torch.randn(2, 5, 8)]
-    census = take_census(model, batches, epsilon=1e-3)
+    census = take_census(model, batches, sampling=SAMPLING)
     with torch.enable_grad():
         found = []
         handles = [m.linear1.register_forward_hook(lambda m, a, out: found.append(out.detach())) for m in model.layers]
@@ -141,17 +143,17 @@ def test_compiled_models(whole):
         model[2] = torch.compile(model[2], backend="eager")
         compiled = model
     compiled(batch)
-    assert list(rows(take_census(compiled, [batch], epsilon=1e-3)).values()) == expected
+    assert list(rows(take_census(compiled, [batch], sampling=SAMPLING)).values()) == expected
 
 
 def test_clear_errors():
     with pytest.raises(NoSitesError):
-        take_census(nn.Linear(5, 7), [torch.randn(3, 5)], epsilon=1e-3)
+        take_census(nn.Linear(5, 7), [torch.randn(3, 5)], sampling=SAMPLING)
     model = nn.Sequential(nn.Linear(5, 7), nn.ReLU())
     with pytest.raises(BranchError, match=r"RuntimeError: .* \(tuple\): give forward="):
-        take_census(model, [(torch.randn(3, 7), 1)], epsilon=1e-3)
-    with pytest.raises(BranchError, match=r"neither a tensor, a tuple nor a dict \(str\)"):
-        take_census(model, ["text"], epsilon=1e-3)
+        take_census(model, [(torch.randn(3, 7), 1)], sampling=SAMPLING)
+    with pytest.raises(BranchError, match=r"neither a tensor nor a dict \(str\)"):
+        take_census(model, ["text"], sampling=SAMPLING)
     with pytest.raises(BranchError, match="no activation was called"):
-        take_census(model, [torch.randn(3, 5)], epsilon=1e-3, forward=lambda model, batch: model[0](batch))
+        take_census(model, [torch.randn(3, 5)], sampling=SAMPLING, forward=lambda model, batch: model[0](batch))
     assert model.training
