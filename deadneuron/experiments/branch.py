@@ -11,12 +11,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from deadneuron.errors import DeadneuronWarning, NotARunError, RunFolderError, UsageError
 from deadneuron.experiments.census import Census, Forward, take_census
@@ -95,7 +97,8 @@ def probe_learning_rates(
             everything = (*extra, *_generators(batches), *_generators(probe))
             snapshot = Snapshot(model, given, scaler, everything, offload=offload)
             try:
-                portions = divide(batches, steps, thresholds.samples, probe)
+                with _own_iterator(batches):
+                    portions = divide(batches, steps, thresholds.samples, probe)
                 one = _Branches(model, portions, rates, count, step_fn, forward, judged, on_step)
                 before = one.census()
                 points = [one.run(multiplier, steps, before, snapshot) for multiplier in wanted]
@@ -103,7 +106,8 @@ def probe_learning_rates(
                 snapshot.restore()
         finally:
             count.remove()
-    result = _result(points, before, rates, steps, portions, thresholds.branch)
+    at = next((monitor._clock.step + 1 for monitor in monitors), None)
+    result = replace(_result(points, before, rates, steps, portions, thresholds.branch), step=at)
     folder = Path(run) if run is not None else next((monitor.path for monitor in monitors), None)
     if folder is not None:
         _keep(folder, result)
@@ -221,6 +225,19 @@ def _alone(model: nn.Module, extra: Sequence[Any]) -> Iterator[list[Monitor]]:
             if part is not getattr(model, "_orig_mod", model) and monitors_of(part):
                 stack.enter_context(suspended(part))
         yield own
+
+
+@contextmanager
+def _own_iterator(batches: Any) -> Iterator[None]:
+    """A DataLoader with persistent workers has one iterator, which the user's loop may be in the middle of."""
+    if not isinstance(batches, DataLoader):
+        yield
+        return
+    theirs, batches._iterator = batches._iterator, None
+    try:
+        yield
+    finally:
+        batches._iterator = theirs
 
 
 def _generators(batches: Any) -> list[Any]:

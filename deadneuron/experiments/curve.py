@@ -66,6 +66,7 @@ class Branch:
     held_out: bool  # no branch trained on the probe
     threshold: float  # the share of new deaths at which a rate is over it
     notes: tuple[str, ...] = ()  # about the batches, and what could not be counted
+    step: int | None = None  # of the watched run, before which the probe was made
 
     @property
     def under(self) -> tuple[Point, ...]:
@@ -140,7 +141,10 @@ class Branch:
         from deadneuron.experiments.curve_text import sentences
 
         result = {**_adapter().dump_python(self, mode="json"), "safe": self.safe, "over": self.over}
-        return Trial("branch", written, self.safe, self.over, self.links(), sentences(self), result)
+        first, *rest = sentences(self)
+        where = "" if self.step is None else f" before step {self.step:,}"
+        summary = (f"probe of {len(self.points)} rates{where}, {self.steps} steps at each: {first}", *rest)
+        return Trial("branch", written, self.safe, self.over, self.links(), summary, result)
 
     def links(self) -> tuple[RateLink, ...]:
         """Shares of units that died, and that revived, at the highest rate that did not diverge over the lowest."""

@@ -182,6 +182,13 @@ def test_a_training_goes_on_bit_for_bit(name, generator):
     check_equal(branched.everything(), expected)
 
 
+def test_the_epoch_of_a_loader_with_persistent_workers_goes_on():
+    training = Training(OPTIMIZERS["momentum"])
+    training.loader = DataLoader(training.loader.dataset, 7, num_workers=1, persistent_workers=True)
+    training.epoch(branch_at=(2,), multipliers=(2,), steps=1)
+    assert len(training.losses) == 5
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), None])
 def test_also_after_an_exception_or_a_ctrl_c(error):
     training = Training(OPTIMIZERS["momentum"])
@@ -231,7 +238,8 @@ def test_an_open_monitor_sees_nothing_of_it_and_keeps_the_result(tmp_path):
     trial: Trial = trials[0]
     assert trial.kind == "branch"
     assert trial.result["steps"] == 3
-    assert trial.summary[0].startswith(("safe up to lr", "no rate"))
+    assert [t.result["step"] for t in trials] == [0, 2, 5, 7, 10, 12]
+    assert trials[1].summary[0].startswith("probe of 2 rates before step 2, 3 steps at each: ")
     assert {link.of for link in trial.links} == {"deaths", "revivals"}
     assert all(link.evidence == "branch" and link.p is None for link in trial.links)
 
