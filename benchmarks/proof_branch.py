@@ -1,6 +1,6 @@
 """The learning-rate probe against really training at that rate, and what it costs; docs/proof/<date>-branch.md.
 
-python benchmarks/proof_branch.py      (about 4 minutes on one core)
+python benchmarks/proof_branch.py      (about 7 minutes on one core)
 """
 
 from __future__ import annotations
@@ -249,11 +249,11 @@ def main() -> None:
     rates = ", ×".join(map(str, MULTIPLIERS))
     body = f"""Net 64-96-96-96-10, he initialization, the digits (1,597 training images), batches of {BATCH}.
 
-After {BEFORE} steps at the optimizer's own rate: `probe_learning_rates` at ×{rates} (20 steps each, batches in an order
-of its own) and, from the same state, {REAL} real steps at each of these rates. Predicted: the probe's share of new
-deaths. Real: of the units that fired on a training image before, those silent on all training images at every look in
-steps {REAL - LAST + 1} to {REAL}, counted apart from the library. Seeds {SEEDS.start} to {SEEDS.stop - 1}; nothing was
-chosen on them.
+After {BEFORE} steps at the optimizer's own rate: `probe_learning_rates` at ×{rates}
+(20 steps each, batches in an order of its own) and, from the same state, {REAL} real steps at each of these rates.
+Predicted: the probe's share of new deaths. Real: of the units that fired on a training image before, those silent on
+all training images at every look in steps {REAL - LAST + 1} to {REAL}, counted apart from the library.
+Seeds {SEEDS.start} to {SEEDS.stop - 1}; nothing was chosen on them.
 
 ## The default probe: what is left of the epoch, 4 batches that no branch trained on
 

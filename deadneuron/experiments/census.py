@@ -58,16 +58,13 @@ def take_census(
         notes.append(f"{where}: {reason}")
 
     probe: Probe | None = None
-    with suspended(watched), kept(original), eager():
+    with suspended(watched), kept(original), torch.no_grad(), eager():
         try:
             probe = Probe(original, _plan(original, watched, sampling), note, note)
             probe.full = False
             original.eval()
             for batch in batches:
-                # With a graph, although nobody goes back through it: it tells which layer feeds an activation, and
-                # without one torch's transformer layers take a path on which no activation is called.
-                with torch.enable_grad():
-                    _call(forward, original, batch)
+                _call(forward, original, batch)
             probe.seal(0)
             counted = _counted(probe, original)
         finally:

@@ -25,8 +25,7 @@ def kept(model: nn.Module) -> Iterator[None]:
     That is: training flags; values of buffers, of tensors that are plain attributes, and of embeddings that a forward
     pass renormalizes (bit-exact, in the same tensors); which buffers, parameters, submodules and other attributes each
     module has; the contents of its plain lists, dicts, sets and deques; its own random generators and the global ones
-    of every device; the grad mode. Autocast makes no casts in here that later passes would reuse: those of a pass
-    without gradient have none, and a training pass that met them would lose its weights' gradient.
+    of every device; the grad mode. An enclosing autocast keeps no casts of weights that were made in here.
 
     Not kept: parameters that are changed by anything else than a renormalizing embedding (see `Snapshot`), lazy modules
     that take shape, and what hooks of the user change outside the model. Costs a copy of the buffers.

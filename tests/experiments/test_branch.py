@@ -244,6 +244,23 @@ def test_an_open_monitor_sees_nothing_of_it_and_keeps_the_result(tmp_path):
     assert all(link.evidence == "branch" and link.p is None for link in trial.links)
 
 
+def test_what_a_step_logs_in_a_branch_is_not_logged(run):
+    model = hand_set()
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+    plain = stepper(model, optimizer)
+    with deadneuron.watch(model, optimizer, run) as monitor:
+
+        def step(batch):
+            monitor.log(loss=7.0, grad_norm=3.0)
+            return plain(batch)
+
+        plain(torch.ones(1, 1))
+        probe_learning_rates(model, optimizer, step, [torch.ones(1, 1)] * 2, (1,), 1)
+        plain(torch.ones(1, 1))
+    ticks = read_folder(run).ticks
+    assert [(tick.step, tick.loss, tick.grad_norm) for tick in ticks] == [(0, None, None), (1, None, None)]
+
+
 def test_the_result_goes_to_the_run_that_is_named(tmp_path, run):
     model = hand_set()
     with deadneuron.watch(model, None, run):

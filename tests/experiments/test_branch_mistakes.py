@@ -49,6 +49,7 @@ def giving(value):
         (scheduled, r"step_fn changed the learning rate from 0\.0078125 to 0\.00703125 \(SGD\[0\]\).*scheduler"),
         (giving(None), "step_fn gave no loss"),
         (giving("0.5"), r"no number for its loss \(str\)"),
+        (giving(object()), r"no number for its loss \(object\)"),
         (giving(True), r"no number for its loss \(bool\)"),
         (giving(torch.ones(3)), r"no number for its loss \(a tensor of shape \(3,\)\)"),
     ],

@@ -146,6 +146,22 @@ def test_compiled_models(whole):
     assert list(rows(take_census(compiled, [batch], sampling=SAMPLING)).values()) == expected
 
 
+def test_nothing_is_compiled_for_it():
+    torch._dynamo.reset()
+    model, made = nn.Sequential(nn.Linear(5, 7), nn.ReLU()), []
+
+    def backend(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    model.add_module("2", torch.compile(nn.Linear(7, 3), backend=backend))
+    compiled(torch.randn(11, 5))
+    before = len(made)
+    take_census(compiled, [torch.randn(13, 5)], sampling=SAMPLING)
+    assert 0 < before == len(made)
+
+
 def test_clear_errors():
     with pytest.raises(NoSitesError):
         take_census(nn.Linear(5, 7), [torch.randn(3, 5)], sampling=SAMPLING)

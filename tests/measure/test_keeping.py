@@ -144,11 +144,13 @@ def test_a_backward_pass_that_began_before_may_end_after():
     assert model.weight.grad is not None
 
 
-def test_an_enclosing_autocast_still_gives_the_next_pass_its_gradient():
+def test_an_enclosing_autocast_keeps_no_casts_and_gives_the_next_pass_its_gradient():
     model = nn.Linear(5, 7)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with kept(model), torch.no_grad():
             model(torch.randn(3, 5))
+            assert not torch.is_autocast_cache_enabled()
+        assert torch.is_autocast_cache_enabled()
         model(torch.randn(3, 5)).sum().backward()
     assert model.weight.grad is not None
 
