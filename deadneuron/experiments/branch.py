@@ -97,7 +97,7 @@ def probe_learning_rates(
             everything = (*extra, *_generators(batches), *_generators(probe))
             snapshot = Snapshot(model, given, scaler, everything, offload=offload)
             try:
-                with _own_iterator(batches):
+                with _own_iterator(batches), _own_iterator(probe):
                     portions = divide(batches, steps, thresholds.samples, probe)
                 one = _Branches(model, portions, rates, count, step_fn, forward, judged, on_step)
                 before = one.census()
