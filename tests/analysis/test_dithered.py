@@ -40,12 +40,20 @@ def test_a_ratio_by_hand():
     # The low arm's is more than a Poisson count's 1/1; the high arm's is not less than 1/4 either.
     high = ((3 - 2) ** 2 + (1 - 2) ** 2) / 4**2 * 2
     low = (2 * (1 / 3) ** 2 + (2 / 3) ** 2) / 1**2 * 2
-    # Degrees of freedom: (Σ r²)²/Σ r⁴ - 1 of each arm, at least 1, joined by Satterthwaite.
-    freedoms = [2**2 / 2 - 1, max((2 / 3) ** 2 / ((4 / 9) ** 2 + 2 / 81) - 1, 1)]
+    # Degrees of freedom: (Σ r²)²/Σ r⁴ - 1 of each arm, at least 3, joined by Satterthwaite.
+    freedoms = [3, 3]
     freedom = (high + low) ** 2 / (high**2 / freedoms[0] + low**2 / freedoms[1])
     half = stats.t.ppf(0.975, freedom) * math.sqrt(high + low)
     assert found.low == pytest.approx(found.ratio * math.exp(-half))
     assert found.high == pytest.approx(found.ratio * math.exp(half))
+
+
+def test_degrees_of_freedom_are_those_of_the_steps_that_carry_the_variance():
+    found = hazard_ratio([made([1, 3] * 20 + [1, 1] * 20, [10] * 80, [HIGH] * 40 + [LOW] * 40)])
+    high, low = 40 / 80**2 * 40 / 39, 1 / 40  # forty residuals of ±1; none in the low arm, but never below Poisson's
+    high = max(high, 1 / 80)
+    half = stats.t.ppf(0.975, (high + low) ** 2 / (high**2 / 39 + low**2 / 3)) * math.sqrt(high + low)
+    assert (found.low, found.high) == (pytest.approx(2 * math.exp(-half)), pytest.approx(2 * math.exp(half)))
 
 
 def test_revivals_count_the_dead_as_those_at_risk():
