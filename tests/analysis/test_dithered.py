@@ -166,7 +166,7 @@ def test_a_dithered_run_links_deaths_and_revivals():
     p = f"{deaths.p:.2g}"
     assert deaths.note == (
         f"a dither of SGD[0]: deaths were 4 times as frequent at high rates (95 %: {deaths.low:.2g} to "
-        f"{deaths.high:.2g}, p = {p}): 2 in 100 updates at ×1.5 against 1 in 200 updates at ×0.5"
+        f"{deaths.high:.0f}, p = {p}): 2 in 100 updates at ×1.5 against 1 in 200 updates at ×0.5"
     )
     assert revivals.note.endswith("at ×0.5, half was added to both since one is zero")
     assert deaths.rate_ratio == pytest.approx(4, rel=0.05), "twice the deaths in half the steps"
