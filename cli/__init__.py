@@ -16,6 +16,7 @@ import typer
 from deadneuron import __version__
 from deadneuron.errors import DeadneuronError
 
+from .branch import branch
 from .demo import demo
 from .lab import lab
 from .report import report
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(report)
 app.command()(demo)
 app.command()(lab)
+app.command()(branch)
 
 
 def _print_version(wanted: bool) -> None:

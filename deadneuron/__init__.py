@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadneuron.analysis.diagnosis import diagnose
     from deadneuron.errors import DeadneuronError
+    from deadneuron.experiments.branch import probe_learning_rates
+    from deadneuron.experiments.curve import Branch
     from deadneuron.experiments.dither import LRDither
     from deadneuron.frames import Run, read_run
     from deadneuron.monitor import Monitor
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Branch",
     "DeadneuronError",
     "Diagnosis",
     "Finding",
@@ -35,11 +38,13 @@ __all__ = [
     "Verdict",
     "diagnose",
     "load_profile",
+    "probe_learning_rates",
     "read_run",
     "watch",
 ]
 
 _ROOMS = {
+    "Branch": "deadneuron.experiments.curve",
     "DeadneuronError": "deadneuron.errors",
     "Diagnosis": "deadneuron.records",
     "Finding": "deadneuron.records",
@@ -51,6 +56,7 @@ _ROOMS = {
     "Verdict": "deadneuron.records",
     "diagnose": "deadneuron.analysis.diagnosis",
     "load_profile": "deadneuron.profiles",
+    "probe_learning_rates": "deadneuron.experiments.branch",
     "read_run": "deadneuron.frames",
     "watch": "deadneuron.watching",
 }

@@ -66,6 +66,12 @@ class LabError(DeadneuronError):
     code = "lab"
 
 
+class BranchError(DeadneuronError):
+    """A learning-rate probe cannot be made of this training step, or could not be undone; the message says which."""
+
+    code = "branch"
+
+
 class UsageError(DeadneuronError):
     """An argument does not fit: a wrong unit axis, a pattern that matches nothing, an object that is no optimizer."""
 

@@ -102,11 +102,11 @@ class Clock:
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """Steps in here are not the training's."""
-        self.paused = True
+        before, self.paused = self.paused, True
         try:
             yield
         finally:
-            self.paused = False
+            self.paused = before
 
     def adopt(self, optimizer: Any) -> None:
         """Follow one more optimizer, whose step begins now: a second phase of a training often makes a new one.
@@ -151,6 +151,8 @@ class Clock:
 
     def manual(self, rates: Sequence[Number]) -> None:
         """A step of a loop that has no torch optimizer."""
+        if self.paused:
+            return
         self._advance()
         assert self.current is not None
         self.current.rates = [_keep(rate) for rate in rates]
@@ -170,6 +172,8 @@ class Clock:
 
     def log(self, values: dict[str, Number], *, passes_since: bool) -> None:
         """Note values with the step they belong to: the coming one if a pass has run since the last step."""
+        if self.paused:
+            return
         kept = {name: _keep(value) for name, value in values.items() if value is not None}
         if self.current is None or (passes_since and not self.inside):
             self.upcoming.update(kept)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deadneuron.measure.aside import aside, is_without_data
-from deadneuron.measure.rng import rng_state, set_rng_state
+from deadneuron.measure.rng import recall_generator, rng_state, set_rng_state
 
-_MAPS = (dict, OrderedDict, defaultdict)
-_Undo = Callable[[], object]
+MAPS = (dict, OrderedDict, defaultdict)
+Undo = Callable[[], object]
 
 
 @contextmanager
@@ -34,7 +32,8 @@ def kept(model: nn.Module) -> Iterator[None]:
     that take shape, and what hooks of the user change outside the model. Costs a copy of the buffers.
     """
     with aside(), torch.no_grad():
-        undo = [step for module in model.modules() for step in _of_module(module)]
+        undo = [step for module in model.modules() for step in attributes_of(module)]
+        undo += [partial(write_back, one, one.data, one.data.clone()) for one in tensors_of(model)]
     numbers, grad, cache = rng_state(), torch.is_grad_enabled(), torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -49,46 +48,46 @@ def kept(model: nn.Module) -> Iterator[None]:
         set_rng_state(numbers)
 
 
-def _of_module(module: nn.Module) -> Iterator[_Undo]:
-    """What brings one module back, in the order in which it is to be done."""
+def attributes_of(module: nn.Module) -> Iterator[Undo]:
+    """What brings back all of one module but the values of tensors, in the order in which it is to be done.
+
+    Each may be called many times.
+    """
     if isinstance(module, torch.jit.ScriptModule):  # its attributes live elsewhere
         yield partial(setattr, module, "training", module.training)
     else:
-        yield partial(_put_back, vars(module), dict(vars(module)))
+        yield partial(put_back, vars(module), dict(vars(module)))
         for value in list(vars(module).values()):
             yield from _of_attribute(value)
-    for tensor in _written_by_forward(module):
-        if tensor is not None and not is_without_data(tensor) and not torch.nn.parameter.is_lazy(tensor):
-            yield partial(_write_back, tensor, tensor.data, tensor.data.clone())
 
 
-def _of_attribute(value: Any) -> Iterator[_Undo]:
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """Tensors, each once, whose values a forward pass may change: buffers, and what is kept as a plain attribute."""
+    found: dict[int, Tensor] = {}
+    for module in model.modules():
+        tensors: list[Tensor] = list(module.buffers(recurse=False))
+        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            tensors.append(module.weight)
+        found |= {id(one): one for one in tensors if not torch.nn.parameter.is_lazy(one) and has_memory(one)}
+    return list(found.values())
+
+
+def _of_attribute(value: Any) -> Iterator[Undo]:
     kind = type(value)
-    if kind in _MAPS:
-        yield partial(_put_back, value, dict(value))
+    if kind in MAPS:
+        yield partial(put_back, value, dict(value))
     elif kind in (list, deque):
         yield partial(_fill, value, list(value))
     elif kind is set:
         yield partial(_fill_set, value, set(value))
-    elif isinstance(value, torch.Generator):
-        yield partial(value.set_state, value.get_state())
-    elif isinstance(value, np.random.Generator):
-        yield partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    elif isinstance(value, np.random.RandomState):
-        yield partial(value.set_state, value.get_state())
-    elif isinstance(value, random.Random):
-        yield partial(value.setstate, value.getstate())
+    else:
+        recall = recall_generator(value)
+        if recall is not None:
+            yield recall
 
 
-def _written_by_forward(module: nn.Module) -> list[Tensor | None]:
-    tensors: list[Tensor | None] = list(module.buffers(recurse=False))
-    tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
-        tensors.append(module.weight)
-    return tensors
-
-
-def _put_back(mapping: dict[Any, Any], before: dict[Any, Any]) -> None:
+def put_back(mapping: dict[Any, Any], before: dict[Any, Any]) -> None:
     """The very items and their order. Where nothing changed nothing is touched: compiled code guards on such dicts."""
     same = len(mapping) == len(before) and all(
         a is b and mapping[a] is before[b] for a, b in zip(mapping, before, strict=True)
@@ -109,12 +108,28 @@ def _fill_set(values: set[Any], before: set[Any]) -> None:
     values.update(before)
 
 
-def _write_back(tensor: Tensor, alias: Tensor, values: Tensor) -> None:
+def write_back(tensor: Tensor, alias: Tensor, values: Tensor) -> None:
     """Write through `alias`: it shares the memory but not the version counter, and autograd may need the tensor."""
     with torch.inference_mode(alias.is_inference()):
+        if not has_memory(alias):  # freed since: torch would write there all the same
+            alias.untyped_storage().resize_(_end(alias))
         alias.copy_(values)
         if _place(tensor) != _place(alias):
             tensor.data = alias
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether there are values behind a tensor: not if its storage was freed (FSDP does that between passes)."""
+    if is_without_data(tensor):
+        return False
+    ordinary = tensor.layout is torch.strided and type(tensor.data) is Tensor
+    return not ordinary or tensor.untyped_storage().nbytes() >= _end(tensor)
+
+
+def _end(tensor: Tensor) -> int:
+    """The byte of its storage behind the tensor's last one."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return int(tensor.storage_offset() + last + 1) * tensor.element_size() if tensor.numel() else 0
 
 
 def _place(tensor: Tensor) -> object:

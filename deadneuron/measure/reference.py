@@ -44,7 +44,7 @@ class ReferenceBatch:
         model = probe.model
         if isinstance(model, nn.parallel.DistributedDataParallel):  # it exchanges buffers; its inner module does not
             model = model.module
-        with kept(model), probe.reference(step), torch.no_grad(), _eager():
+        with kept(model), probe.reference(step), torch.no_grad(), eager():
             model.eval()
             call_on(model, self.batch)
         now = time.monotonic()
@@ -78,7 +78,7 @@ def _accepted(forward: Callable[..., Any], arguments: Mapping[str, Any]) -> dict
     return {name: value for name, value in arguments.items() if name in parameters}
 
 
-def _eager() -> AbstractContextManager[object]:
+def eager() -> AbstractContextManager[object]:
     """A pass without compiled code: eval mode and other sizes would make it compile anew."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 

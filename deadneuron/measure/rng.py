@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,19 @@ def differing(before: RngState, after: RngState) -> list[str]:
                 state, after.devices[key]
             )
     return [name for name, equal in same.items() if not equal]
+
+
+def recall_generator(thing: Any) -> Callable[[], object] | None:
+    """What sets one random generator (torch's, numpy's or Python's) back to where it is now; None if it is none."""
+    if isinstance(thing, torch.Generator):
+        return partial(thing.set_state, thing.get_state())
+    if isinstance(thing, np.random.Generator):
+        return partial(setattr, thing.bit_generator, "state", thing.bit_generator.state)
+    if isinstance(thing, np.random.RandomState):
+        return partial(thing.set_state, thing.get_state())
+    if isinstance(thing, random.Random):
+        return partial(thing.setstate, thing.getstate())
+    return None
 
 
 _Get = Callable[[int], Tensor]
