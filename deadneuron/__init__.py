@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadneuron.analysis.diagnosis import diagnose
     from deadneuron.errors import DeadneuronError
+    from deadneuron.experiments.dither import LRDither
     from deadneuron.frames import Run, read_run
     from deadneuron.monitor import Monitor
     from deadneuron.profiles import load_profile
@@ -27,6 +28,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "Gap",
+    "LRDither",
     "Monitor",
     "Run",
     "TensorBoard",
@@ -42,6 +44,7 @@ _ROOMS = {
     "Diagnosis": "deadneuron.records",
     "Finding": "deadneuron.records",
     "Gap": "deadneuron.records",
+    "LRDither": "deadneuron.experiments.dither",
     "Monitor": "deadneuron.monitor",
     "Run": "deadneuron.frames",
     "TensorBoard": "deadneuron.sinks.tensorboard",

@@ -12,10 +12,11 @@ from torch import nn
 
 from deadneuron.errors import UsageError
 from deadneuron.measure.activations import Choice, check_pattern, find_activations
-from deadneuron.measure.clock import group_names, list_groups, steppable
+from deadneuron.measure.clock import group_names, list_groups
 from deadneuron.measure.masks import Mask, MaskSource
 from deadneuron.measure.probe import Plan
 from deadneuron.measure.roster import describe_run
+from deadneuron.measure.stepping import steppable
 from deadneuron.monitor import Monitor, monitors_of
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import PHASES, Finding, Phase

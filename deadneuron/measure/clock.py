@@ -8,22 +8,21 @@ one step a round.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from torch import Tensor
 
-from deadneuron.errors import UsageError
 from deadneuron.measure.aside import aside
+from deadneuron.measure.rescale import rates_in_use
+from deadneuron.measure.stepping import depth, is_nested
+from deadneuron.measure.stepping import steppable as steppable
 from deadneuron.records import Tick
 
 _RETIRED = 100  # steps after which no step waits any longer for an optimizer that took part in none of them
-_FRAMES = 12  # between a nested step and the one that called it: hook, wrapper, step, a decorator or two, wrapper
 Number = float | Tensor | None  # a tensor stays on its device until the tick is written, off the training thread
 
 
@@ -36,6 +35,7 @@ class LiveTick:
     time: float = field(default_factory=time.time)
     skipped: dict[int, bool | Tensor] = field(default_factory=dict)  # by optimizer, of those that took part
     owners: list[int] = field(default_factory=list)  # the optimizer of each rate
+    drawn: list[float] = field(default_factory=list)  # what a dither multiplied each rate by; NaN for none
     loss: Number = None
     grad_norm: Number = None
     finite: Tensor | None = None  # one bool: whether the model's outputs were
@@ -49,6 +49,7 @@ class LiveTick:
         everyone = bool(skipped) and len(skipped) == len(self.skipped)
         idle = set() if everyone else skipped
         owners = self.owners or [-1] * len(self.rates)
+        drawn = tuple(math.nan if owner in idle else d for d, owner in zip(self.drawn, owners, strict=False))
         return Tick(
             step=self.step,
             time=self.time,
@@ -57,6 +58,7 @@ class LiveTick:
                 for rate, owner in zip(self.rates, owners, strict=True)
             ),
             skipped=everyone,
+            multipliers=None if all(map(math.isnan, drawn)) else drawn,
             loss=None if self.loss is None else _number(self.loss, math.nan),
             grad_norm=None if self.grad_norm is None else _number(self.grad_norm, math.nan),
             finite=None if self.finite is None else bool(self.finite),
@@ -134,7 +136,7 @@ class Clock:
     def detach(self) -> None:
         self.detached = True
         for index, optimizer in enumerate(self.optimizers):
-            if not _depth(optimizer, math.inf):  # while it steps it walks through its hooks: none may go from under it
+            if not depth(optimizer, math.inf):  # while it steps it walks through its hooks: none may go from under it
                 for handle in self._handles[2 * index : 2 * index + 2]:
                     handle.remove()
         self.finish()
@@ -183,7 +185,7 @@ class Clock:
             after.remove()
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.detached or self.paused or _nested(self.optimizers[index]):
+        if self.detached or self.paused or is_nested(self.optimizers[index]):
             return
         self.calls[index] += 1
         self._begin(index)
@@ -196,10 +198,10 @@ class Clock:
         if self.detached:
             self._leave(index)
             return
-        if self.paused or _nested(self.optimizers[index]):
+        if self.paused or is_nested(self.optimizers[index]):
             return
         if self.inside or not self._is_last(index):
-            self._read_rates(index)  # the closure, or a hook that ran behind ours, may have set them
+            self._read_rates(index, ended=True)  # the closure, or a hook that ran behind ours, may have set them
         if self.inside:
             self.inside = False
             self._complete()
@@ -222,7 +224,7 @@ class Clock:
         found = getattr(self.optimizers[index], "found_inf", None)  # set by GradScaler around a fused step
         self.current.skipped[index] = _flag(found) if isinstance(found, Tensor) else False
 
-    def _read_rates(self, index: int) -> None:
+    def _read_rates(self, index: int, *, ended: bool = False) -> None:
         if index >= len(self.optimizers):  # on_finding closed the monitor in the middle of this step
             return
         optimizer, tick = self.optimizers[index], self.current
@@ -230,9 +232,12 @@ class Clock:
         self._add_new_groups(index)
         tick.rates += [math.nan] * (len(self.groups) - len(tick.rates))
         tick.owners = [owner for owner, _ in self.groups]
+        tick.drawn += [math.nan] * (len(self.groups) - len(tick.drawn))
+        readings = rates_in_use(optimizer, ended=ended)
         for place, (owner, group) in enumerate(self.groups):
-            if owner == index and group < len(optimizer.param_groups):
-                tick.rates[place] = _keep(optimizer.param_groups[group].get("lr"))
+            if owner == index and group < len(readings):
+                rate, tick.drawn[place] = readings[group]
+                tick.rates[place] = _keep(rate)
 
     def _add_new_groups(self, index: int) -> None:
         """Groups of `add_param_group` come last, so that the places of the others stay."""
@@ -264,42 +269,6 @@ class _StepHook:
             self.act(self.index, args, kwargs)
         except Exception as error:  # the optimizer must step whatever happens here
             self.clock.fail("clock", f"{type(error).__name__} while noting a step: {error}")
-
-
-def _nested(optimizer: Any) -> bool:
-    """Whether this call of step() is made by another step() of the same optimizer.
-
-    torch wraps `step` in each class: where a subclass calls super().step(), hooks run twice.
-    """
-    return _depth(optimizer, _FRAMES) > 1
-
-
-def _depth(optimizer: Any, frames: float) -> int:
-    """How many calls of this optimizer's step() are running, as far as the innermost `frames` of the stack tell.
-
-    The frames of torch's wrapper tell; should torch name it otherwise, there are none.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    calls = seen = 0
-    while frame is not None and seen < frames:
-        seen += 1
-        if frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == "torch.optim.optimizer":
-            args = frame.f_locals.get("args") or (None,)
-            calls += args[0] is optimizer
-        frame = frame.f_back
-    return calls
-
-
-def steppable(optimizer: Any) -> Any:
-    """The torch optimizer inside what was given (Accelerate wraps it); `UsageError` if there is none."""
-    inner = optimizer
-    for _ in range(4):
-        # Wrappers such as Lookahead are optimizers by class only: they never ran Optimizer.__init__, and have no hooks.
-        if hasattr(inner, "_optimizer_step_pre_hooks") and hasattr(inner, "param_groups"):
-            return inner
-        inner = getattr(inner, "optimizer", None)
-    todo = "give a torch.optim.Optimizer, a list of them, or None and call monitor.step(lr=…)"
-    raise UsageError("this is no torch optimizer", where=type(optimizer).__name__, todo=todo)
 
 
 Groups = Sequence[tuple[int, int]]

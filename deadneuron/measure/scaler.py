@@ -15,7 +15,8 @@ from weakref import WeakSet
 from torch.amp.grad_scaler import GradScaler
 
 from deadneuron.errors import UsageError
-from deadneuron.measure.clock import Clock, steppable
+from deadneuron.measure.clock import Clock
+from deadneuron.measure.stepping import steppable
 
 _clocks: WeakSet[Clock] = WeakSet()  # a monitor that is dropped unclosed takes its clock along
 _original = GradScaler.step
