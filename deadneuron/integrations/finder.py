@@ -118,7 +118,7 @@ class Finder:
         """An outermost module is called."""
         try:
             root = _root(module)
-            if root not in self._done and root.training and not torch.jit.is_tracing():
+            if root not in self._done and root.training and not torch._C._is_tracing():
                 self._consider(root)
             self._looks -= 1
             if not self._something_left() or self._looks < 0:
@@ -134,8 +134,7 @@ class Finder:
         if (optimizers and not held) or (not optimizers and not torch.is_grad_enabled()) or own <= self._covered():
             return
         self._done.add(root)
-        parts = set(root.modules())
-        for before in [one for one in self.monitors if one.model in parts and one.steps == 0]:
+        for before in [one for one in self.monitors if one.steps == 0 and _trainable(one.model) <= own]:
             before.close()  # a part of this model was called by itself before: it is counted with the whole
             self.monitors.remove(before)
         try:
