@@ -19,6 +19,7 @@ from deadneuron.errors import DeadneuronError
 from .demo import demo
 from .lab import lab
 from .report import report
+from .sweep import sweep
 
 app = typer.Typer(
     name="deadneuron",
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(report)
 app.command()(demo)
 app.command()(lab)
+app.command()(sweep)
 
 
 def _print_version(wanted: bool) -> None:
