@@ -36,7 +36,7 @@ class Dose:
     died: tuple[float, ...]  # shares of the units
     revived: tuple[float, ...]
     dead: tuple[float, ...]
-    losses: tuple[float, ...]  # of those whose loss is known
+    losses: tuple[float, ...]  # of those whose loss is known; at the last step that all have, or at matched sums there
     highest: float  # rate that a step used
     diverged: int  # runs
 
@@ -64,7 +64,8 @@ class Comparison:
 
     model: str
     units: int
-    follow: int  # steps that each run was followed for after the step it is read at
+    follow: int  # steps that each run was followed for after the step it is read at, at least
+    last_step: int  # that all runs have
     rate_sum: float | None  # that runs are matched at
     doses: tuple[Dose, ...]
     contrasts: tuple[Contrast, ...]
@@ -84,19 +85,19 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
     rates = sorted({one.lr for one in outcomes})
     sound = [one for one in outcomes if not one.diverged]
     units, follow = max((o.units for o in outcomes), default=0), max((o.follow for o in outcomes), default=0)
-    nothing = Comparison(model, units, follow, None, (), (), 0, None, None, limit, ())
+    nothing = Comparison(model, units, follow, -1, None, (), (), 0, None, None, limit, ())
     if not sound:
         return replace(nothing, notes=("every run diverged, or none was seen: there is nothing to compare",))
-    last = min(one.last_step for one in sound) - follow
+    final = min(one.last_step for one in sound)
+    last = final - follow
     if last < 0:
-        shortest = min(one.last_step for one in sound) + 1
-        words = f"the shortest run has {shortest} steps, and a death is known after {follow}: train for longer"
+        words = f"the shortest run has {final + 1} steps, and a death is known after {follow}: train for longer"
         return replace(nothing, notes=(words,))
     if len(rates) > 1 and _same_rates(outcomes):
         words = "all runs used the same rates, whatever was asked for: the script sets its own, past its optimizer's"
         return replace(nothing, notes=(words,))
     total = min(float(one.rate_sums[one.last_step - follow]) for one in sound)
-    doses = [_dose("steps", lr, outcomes, {id(one): last for one in sound}) for lr in rates]
+    doses = [_dose("steps", lr, outcomes, {id(one): last for one in sound}, final) for lr in rates]
     if total > 0:
         at = {id(one): int(np.searchsorted(one.rate_sums, total * (1 - 1e-9))) for one in sound}
         doses += [_dose("rate sum", lr, outcomes, at) for lr in rates]
@@ -109,6 +110,7 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
         model=model,
         units=units,
         follow=follow,
+        last_step=final,
         rate_sum=total if total > 0 else None,
         doses=tuple(doses),
         contrasts=tuple(contrasts),
@@ -120,9 +122,11 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
     )
 
 
-def _dose(matching: Matching, lr: float, outcomes: Sequence[Outcome], at: dict[int, int]) -> Dose:
+def _dose(
+    matching: Matching, lr: float, outcomes: Sequence[Outcome], at: dict[int, int], loss_at: int | None = None
+) -> Dose:
     own = [one for one in outcomes if one.lr == lr]
-    readings: list[Reading] = [read_at(one, at[id(one)]) for one in own if id(one) in at]
+    readings: list[Reading] = [read_at(one, at[id(one)], loss_at) for one in own if id(one) in at]
     return Dose(
         matching=matching,
         lr=lr,

@@ -49,7 +49,7 @@ class Reading:
     died: float  # units that died by this update, whether or not they revived
     revived: float  # units that were dead (born so, or died) and came back by this step
     dead: float  # units that are dead in this step: born dead or died
-    loss: float | None  # mean of the 20 steps that end with it
+    loss: float | None  # mean of the 20 steps that end with it, or with the one that was asked for
 
 
 def outcome_of(run: Run, lr: float, replicate: int, *, diverged: bool = False) -> Outcome | None:
@@ -100,10 +100,14 @@ def outcome_of(run: Run, lr: float, replicate: int, *, diverged: bool = False) -
     )
 
 
-def read_at(outcome: Outcome, step: int) -> Reading:
-    """The outcome as of a step that is at least `follow` steps before its end, so that each death by then is known."""
+def read_at(outcome: Outcome, step: int, loss_at: int | None = None) -> Reading:
+    """The outcome as of a step that is at least `follow` steps before its end, so that each death by then is known.
+
+    `loss_at`: another step that the loss is read at.
+    """
     begun, ended = outcome.first <= step, outcome.last < step
-    tail = outcome.losses[max(0, step + 1 - _TAIL) : step + 1]
+    loss_at = step if loss_at is None else loss_at
+    tail = outcome.losses[max(0, loss_at + 1 - _TAIL) : loss_at + 1]
     known = tail[np.isfinite(tail)]
 
     def share(spells: Bools) -> float:

@@ -53,8 +53,10 @@ def _of_dose(dose: Dose) -> str:
     seeds = f"{len(dose.died)} seed{'s' * (len(dose.died) != 1)}"
     if not dose.died:
         return f"rate {dose.lr:g}: all {dose.diverged} runs diverged"
-    died, dead = (float(np.mean(values)) for values in (dose.died, dose.dead))
-    words = f"rate {dose.lr:g}, {seeds}: {100 * died:.1f} % of the units died by update {dose.steps[0]}, {100 * dead:.1f} % were dead"
+    died, dead = (100 * float(np.mean(values)) for values in (dose.died, dose.dead))
+    words = (
+        f"rate {dose.lr:g}, {seeds}: {died:.1f} % of the units died by update {dose.steps[0]}, {dead:.1f} % were dead"
+    )
     return words + (f"; {dose.diverged} more diverged" if dose.diverged else "")
 
 

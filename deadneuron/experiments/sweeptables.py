@@ -123,7 +123,8 @@ def table(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[dict[str,
         for matching, suffix in (("steps", "step"), ("rate sum", "rate_sum")):
             steps = at[matching].get(outcome.lr, ())
             if not outcome.diverged and steps:
-                reading = read_at(outcome, steps[[one is outcome for one in sound].index(True)])
+                loss_at = comparison.last_step if matching == "steps" else None
+                reading = read_at(outcome, steps[[one is outcome for one in sound].index(True)], loss_at)
                 for name in ("step", "died", "revived", "dead", "loss"):
                     row[f"{name}_at_{suffix}"] = getattr(reading, name)
         rows.append(row)

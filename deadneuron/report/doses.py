@@ -62,12 +62,9 @@ def table_rows(comparison: Comparison, matching: Matching) -> tuple[tuple[str, .
 
 def _title(matching: Matching, doses: Sequence[Dose], comparison: Comparison) -> str:
     if matching == "steps":
-        return f"AT THE SAME STEP   deaths by update {doses[0].steps[0] if doses[0].steps else _step(doses)}"
+        step = next(dose.steps[0] for dose in doses if dose.steps)
+        return f"AT THE SAME STEP   deaths by update {step:,}, loss at step {comparison.last_step:,}"
     return f"AT THE SAME Σlr = {comparison.rate_sum:.4g}   each run read where its own rates have summed up to that"
-
-
-def _step(doses: Sequence[Dose]) -> int:
-    return next(dose.steps[0] for dose in doses if dose.steps)
 
 
 def _table(doses: Sequence[Dose], comparison: Comparison) -> Iterator[str]:
