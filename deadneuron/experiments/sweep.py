@@ -1,6 +1,6 @@
 """A sweep: an unedited script at several learning rates and seeds, each under the monitor. Stops and goes on.
 
-runs/sweep/<script>/<cell>/   model/ (a run folder; a second model's is model-2/), log.txt; result.json once it is finished
+runs/sweep/<script>/<cell>/   model/ (a run folder; a second model's is model-2/), log.txt; result.json when finished
 runs/sweep/<script>/          sweep.json, table.csv, summary.md
 """
 
