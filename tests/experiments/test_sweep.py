@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import scripts
+from deadneuron.cli import app
 from scripts import write_script
 from typer.testing import CliRunner
 
-from deadneuron.cli import app
 from deadneuron.errors import ScriptError, UsageError
 from deadneuron.experiments import scriptcell
 from deadneuron.experiments.cells import RESULT
