@@ -140,6 +140,11 @@ class Monitor:
         if not self._closed:
             self._trouble.guard("optimizer", adopt)
 
+    def join_step(self) -> None:
+        """Where watching began inside of a step (in its closure), count that step."""
+        if not self._closed:
+            self._trouble.guard("optimizer", self._clock.join)
+
     def log(self, loss: float | Tensor | None = None, grad_norm: float | Tensor | None = None) -> None:
         """Note the loss or gradient norm of this step. Tensors are read later, off the training thread."""
         if not self._closed:

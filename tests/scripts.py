@@ -154,6 +154,23 @@ COMPILED = PLAIN.replace("model = mlp()", "model = torch.compile(mlp(), backend=
     "torch.save(model.", "torch.save(model._orig_mod."
 )
 
+CLOSURE = (
+    HEAD
+    + """
+model = mlp()
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=2)
+for step in range(STEPS):
+    a, b = batch(step)
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(a), b)
+        torch.autograd.backward([loss])
+        return loss
+    optimizer.step(closure)
+torch.save(model.state_dict(), OUT)
+"""
+)
+
 ARGUMENTS = (
     """
 import argparse, sys
@@ -179,6 +196,7 @@ ALL_KINDS = {
     "gan": GAN,
     "scaled": SCALED,
     "compiled": COMPILED,
+    "closure": CLOSURE,
 }
 
 

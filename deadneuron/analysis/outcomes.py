@@ -30,7 +30,7 @@ class Outcome:
     first: Ints  # it was last active in this step
     last: Ints  # last silent step
     born: Bools  # the spell began before the run
-    rates: Floats  # [steps] of the first parameter group, as each step used it; 0 where none was taken
+    rates: Floats  # [steps] of the first parameter group that took part; 0 where the step was skipped
     losses: Floats  # [steps] NaN where unknown
     diverged: bool
     digest: str  # equal for runs that counted and lost the same
@@ -79,7 +79,7 @@ def outcome_of(run: Run, lr: float, replicate: int, *, diverged: bool = False) -
         return None
     steps = ticks["step"].to_numpy()
     rates, losses = np.zeros(last_step + 1), np.full(last_step + 1, np.nan)
-    used = ticks[f"lr:{run.info.groups[0]}"].to_numpy(dtype=float)
+    used = ticks[[f"lr:{group}" for group in run.info.groups]].bfill(axis=1).iloc[:, 0].to_numpy(dtype=float)
     rates[steps] = np.where(np.isfinite(used) & ~ticks["skipped"].to_numpy(), used, 0.0)
     losses[steps] = ticks["loss"].to_numpy(dtype=float)
     digest.update(losses.tobytes())

@@ -61,8 +61,18 @@ class Finder:
         @functools.wraps(original)
         def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
             original(optimizer, *args, **kwargs)
-            if self._patches.active:
+            if not self._patches.active:
+                return
+            try:
                 self._note_optimizer(optimizer)
+            except ScriptError:
+                raise
+            except Exception as error:  # the script goes on whatever happens here, unless it asked for a rate
+                kind, reason = type(optimizer).__name__, f"{type(error).__name__}: {error}"
+                if self._lr is not None:
+                    what = f"the rate of {kind} cannot be set ({reason})"
+                    raise ScriptError(what, where="--lr", todo="set it in the script") from None
+                self.refused.setdefault(kind, reason)
 
         return __init__
 
@@ -138,7 +148,9 @@ class Finder:
             before.close()  # a part of this model was called by itself before: it is counted with the whole
             self.monitors.remove(before)
         try:
-            self.monitors.append(self._attach(root, held))
+            monitor = self._attach(root, held)
+            monitor.join_step()  # the pass may be a closure's, and the optimizer stepping already
+            self.monitors.append(monitor)
             self._looks = _LOOKS
         except DeadneuronError as error:
             self.refused[type(root).__name__] = error.what

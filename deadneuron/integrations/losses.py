@@ -1,8 +1,8 @@
 """The loss of each step, read where the script calls `loss.backward()`.
 
-torch has no hook for that, so `torch.Tensor.backward` passes through a function that looks at the scalar it is called
-on. With several backward passes in a step (gradient accumulation) the last one's stands. A loss that was scaled for
-mixed precision is noted unscaled.
+torch has no hook for that, so `torch.autograd.backward`, which `Tensor.backward` calls, passes through a function that
+looks at the scalar it is given. With several backward passes in a step (gradient accumulation) the last one's stands. A
+loss that was scaled for mixed precision is noted unscaled.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from deadneuron.integrations.patches import Patches
 
+_in_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+
 
 class LossReader:
     """Hands each scalar that is differentiated to `note`, which must not keep its graph."""
@@ -26,15 +28,16 @@ class LossReader:
         self._patches, self._note = patches, note
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and what it was made of
         self.seen = False
-        patches.replace(torch.Tensor, "backward", self._watched_backward)
+        patches.replace(torch.autograd, "backward", self._watched_backward)
         patches.replace(GradScaler, "scale", self._watched_scale)
 
     def _watched_backward(self, original: Any) -> Any:
         @functools.wraps(original)
-        def backward(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._patches.active and not torch.compiler.is_compiling():
-                self._look(tensor)
-            return original(tensor, *args, **kwargs)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            # Inside a backward pass it is gradient checkpointing that computes a part anew.
+            if self._patches.active and not torch.compiler.is_compiling() and _in_backward() == -1:
+                self._look(tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors)
+            return original(tensors, *args, **kwargs)
 
         return backward
 

@@ -181,7 +181,8 @@ def _why_nothing(finder: Finder, script: str) -> ScriptError:
         todo = "does it train with these arguments?"
         return ScriptError("no optimizer of the script stepped", where=script, todo=todo)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in finder.refused.items())
-    what = reasons or "no module whose parameters an optimizer holds was called as model(x) in train mode"
+    unseen = "nothing that an optimizer trains was called as model(x) in train mode, outside of compiled functions"
+    what = reasons or unseen
     return ScriptError(f"no model to watch ({what})", where=script, todo="use deadneuron.watch() in the script")
 
 

@@ -149,9 +149,10 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
     told = summary(comparison)
     doses = sum(dose.matching == "steps" for dose in comparison.doses)
     yield from told[doses:]  # the doses themselves are in the table
-    for dose in comparison.doses:
-        if dose.matching == "steps" and dose.highest > 1.01 * dose.lr:
-            yield f"at rate {dose.lr:g} the script's schedule went up to {dose.highest:.3g}"
+    steps = [dose for dose in comparison.doses if dose.matching == "steps"]
+    if any(abs(dose.highest - dose.lr) > 0.01 * dose.lr for dose in steps):  # a schedule, or another group's ratio
+        used = ", ".join(f"{dose.highest:.3g} at {dose.lr:g}" for dose in steps)
+        yield f"the highest rate that the first group of this model used: {used}"
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:
