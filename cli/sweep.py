@@ -133,10 +133,11 @@ def _train(plan: SweepPlan, parallel: int, err: Console) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[ended]} of {task.total:.0f} trainings{task.fields[running]}"),
+        TextColumn("{task.fields[ended]} of {task.total:.0f} trainings,"),
         TimeElapsedColumn(),
-        TextColumn("left:"),
+        TextColumn("gone,"),
         TimeRemainingColumn(),
+        TextColumn("left{task.fields[running]}"),
     )
     todo = plan.unfinished()
     known = [result["steps"] for _, result in plan.results()]  # how long a training is, once one is finished
@@ -155,9 +156,8 @@ def _train(plan: SweepPlan, parallel: int, err: Console) -> None:
         def look(running: Mapping[str, int]) -> None:
             length = max(known, default=0)
             part = sum(min(steps / length, 1.0) for steps in running.values()) if length else 0.0
-            of = f" of {length:,}" if length else ""
-            now = ", ".join(f"{name} step {steps:,}{of}" for name, steps in running.items())
-            progress.update(task, completed=ended + part, ended=ended, running=f"; {now}" if now else "")
+            now = ", ".join(f"{steps:,}" for steps in running.values()) + (f" of {length:,}" if length else "")
+            progress.update(task, completed=ended + part, ended=ended, running=f"; at step {now}" if running else "")
 
         import_module("deadneuron.experiments.sweep").run_sweep(plan, parallel, end, look)
 

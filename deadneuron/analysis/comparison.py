@@ -205,8 +205,8 @@ def _notes(doses: Sequence[Dose], twins: set[float], contrasts: Sequence[Contras
     if not twins and any(contrast.why == "one seed" for contrast in contrasts):
         notes.append("one seed at a rate shows no spread, so there is no p-value: give more seeds")
     notes += _of_power(contrasts)
-    zero = [dose for dose in doses if dose.matching == "steps" and dose.died and not any(dose.died)]
-    if zero and zero[0] is doses[0]:
+    first, *others = [dose for dose in doses if dose.matching == "steps"]
+    if first.died and not any(first.died) and any(any(dose.died) for dose in others):
         notes.append("no unit died at the lowest rate: half a unit is added on both sides of a ratio that has a zero")
     return notes
 

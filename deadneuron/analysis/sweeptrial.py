@@ -69,7 +69,7 @@ def _link(contrast: Contrast, comparison: Comparison) -> RateLink:
         note += f"; no p-value: {contrast.why}"
     elif contrast.p_all is not None and contrast.smallest is not None:
         note += f"; exact Mann-Whitney over seeds (smallest possible {contrast.smallest:.2g}), "
-        note += f"{contrast.p_all:.2g} by Holm for {comparison.tests} rates"
+        note += f"{contrast.p_all:.2g} by Holm for {comparison.tests} rate{'s' * (comparison.tests != 1)}"
     return RateLink(
         site=None,
         group=0,

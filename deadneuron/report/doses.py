@@ -140,7 +140,7 @@ def _legend(comparison: Comparison, width: int) -> Iterator[str]:
     if compared:
         words += (
             f"{compared}, ratio of means with a 95 % bootstrap interval over seeds (rough for few seeds), exact "
-            f"Mann-Whitney p over seeds, in brackets Holm's for {comparison.tests} rates."
+            f"Mann-Whitney p over seeds, in brackets Holm's for {comparison.tests} rate{'s' * (comparison.tests != 1)}."
         )
     return iter([*textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  "), ""])
 
