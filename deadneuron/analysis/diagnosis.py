@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from deadneuron.analysis.bands import observe, observed_links
+from deadneuron.analysis.dithered import dither_links
 from deadneuron.analysis.divergence import Output, of_run, output_of
 from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
 from deadneuron.analysis.findings import no_steps, of_coverage, of_site
-from deadneuron.analysis.rates import RateTable, observed_links
+from deadneuron.analysis.rates import RateTable
 from deadneuron.analysis.signs import find_signs
 from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
@@ -77,8 +79,8 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
         certificates=(),
-        observed=(),
-        links=observed_links(run, episodes),
+        observed=observe(run, episodes, thresholds),
+        links=(*dither_links(run, episodes, thresholds), *observed_links(run, episodes, thresholds)),
         trials=run.trials,
         reference=run.info.reference,
         findings=tuple(sorted(findings, key=lambda finding: -LEVELS.index(finding.level))),

@@ -1,7 +1,4 @@
-"""The learning rates that deaths used: facts, described. Nothing here says that a rate caused a death.
-
-A test of deaths against rates within one smooth schedule would be wrong (time and rate move together), so none is made.
-"""
+"""The learning rates that deaths used: facts. Nothing here says that a rate caused a death."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deadneuron.causes import RateLink
 from deadneuron.frames import Run
-from deadneuron.records import Episode
+from deadneuron.records import Bools, Episode
 
 
 class RateTable:
@@ -22,6 +18,12 @@ class RateTable:
         ticks = run.ticks[~run.ticks["skipped"]]
         self.steps = ticks["step"].to_numpy()
         self.groups = [ticks[f"lr:{group}"].to_numpy(dtype=float) for group in run.info.groups]
+        self.multipliers = [ticks[f"dither:{group}"].to_numpy(dtype=float) for group in run.info.groups]
+
+    def moved(self, groups: Sequence[int]) -> Bools:
+        """Whether each of `steps` moved one of the groups."""
+        known = [np.isfinite(self.groups[group]) for group in groups if group < len(self.groups)]
+        return np.logical_or.reduce(known) if known else np.zeros(len(self.steps), dtype=bool)
 
     def at(self, step: int, groups: Sequence[int]) -> float | None:
         """The rate of update `step`; of the next one that moved one of the groups where that one did not (skipped, or
@@ -53,29 +55,3 @@ def worst_steps(deaths: Sequence[Episode], most: int = 5) -> list[tuple[int, int
     rates = {death.first_step: death.rate for death in deaths}
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(step, count, rates[step]) for step, count in ranked[:most]]
-
-
-def observed_links(run: Run, episodes: Sequence[Episode]) -> tuple[RateLink, ...]:
-    """One description a parameter group: at which rates its units died."""
-    groups_of = {site.number: site.groups for site in run.sites}
-    table = RateTable(run)
-    links = []
-
-    def group_of(death: Episode) -> int | None:
-        used, own = table.used(death.first_step, groups_of[death.site]), groups_of[death.site]
-        return used[0] if used is not None else own[0] if own else None
-
-    by_group = [(group_of(death), death) for death in deaths_of(episodes)]
-    for group, name in enumerate(run.info.groups):
-        deaths = [death for own, death in by_group if own == group and death.rate is not None]
-        if not deaths:
-            continue
-        rates = sorted(d.rate for d in deaths if d.rate is not None)
-        span = f"{rates[0]:.3g}" if rates[0] == rates[-1] else f"{rates[0]:.3g} to {rates[-1]:.3g}"
-        many = "1 death by an update" if len(deaths) == 1 else f"{len(deaths)} deaths by updates"
-        back = sum(death.last_step is not None for death in deaths)
-        note = f"{many} of {name} that used rate {span}" + (f"; {back} of them revived later" if back else "")
-        steps = ", ".join(f"{step} ({count})" for step, count, _ in worst_steps(deaths, 3) if count > 1)
-        note += f"; most in steps {steps}" if steps else ""
-        links.append(RateLink(None, group, "observed", "deaths", None, None, None, None, note))
-    return tuple(links)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from making import ends_every, lives, make_run, make_site, make_ticks, make_windows
 
 from deadneuron.analysis.diagnosis import diagnose
-from deadneuron.analysis.rates import RateTable, observed_links, worst_steps
+from deadneuron.analysis.rates import RateTable, worst_steps
 from deadneuron.records import Episode, Tick
 
 STEPS = 300
@@ -112,17 +112,3 @@ def test_the_worst_steps_come_first_and_ties_in_order():
     assert worst_steps(deaths) == [(5, 3, 0.1), (7, 2, 0.1), (2, 1, 0.1), (3, 1, 0.1)]
     assert worst_steps(deaths, 1) == [(5, 3, 0.1)]
     assert worst_steps([]) == []
-
-
-def test_links_describe_each_group_and_claim_nothing():
-    sites = [make_site(0, group=0), make_site(1, group=1), make_site(2, group=None)]
-    run = make_run(sites, groups=("SGD[0]", "SGD[1]"))
-    episodes = [death(3, 0.1), death(3, 0.3), death(5, 0.2, site=1), death(5, None, site=1), death(9, 0.2, site=2)]
-    born = Episode(0, 1, "born dead", 0, None, True, None, 300)
-    links = observed_links(run, [*episodes, born])
-    assert [(link.group, link.rate_ratio, link.evidence, link.p) for link in links] == [
-        (0, None, "observed", None),
-        (1, None, "observed", None),
-    ]
-    assert links[0].note == "2 deaths by updates of SGD[0] that used rate 0.1 to 0.3; most in steps 3 (2)"
-    assert links[1].note == "1 death by an update of SGD[1] that used rate 0.2"

@@ -185,7 +185,10 @@ def test_a_death_takes_the_rate_of_whichever_optimizer_stepped(run):
         (0, 20, 1e-9),
         (1, 120, 7e-9),
     ]
-    assert [(link.group, link.low) for link in diagnosis.links] == [(0, 1e-9), (1, 7e-9)]
+    assert [(link.group, link.note) for link in diagnosis.links] == [
+        (0, "1 death by an update of SGD[0] that used rate 1e-09"),
+        (1, "1 death by an update of AdamW[0] that used rate 7e-09"),
+    ]
 
 
 def test_optimizers_that_follow_each_other_share_one_place_and_are_let_go(run):
