@@ -150,6 +150,8 @@ torch.save(losses, OUT)
 """
 )
 
+OVERFLOWING = SCALED.replace("init_scale=1024.0", "init_scale=2.0**127").replace("loss = F.", "loss = 9 * F.")
+
 COMPILED = PLAIN.replace("model = mlp()", "model = torch.compile(mlp(), backend='eager')").replace(
     "torch.save(model.", "torch.save(model._orig_mod."
 )

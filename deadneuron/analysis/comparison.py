@@ -118,7 +118,7 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
         safe=safe,
         over=over,
         limit=limit,
-        notes=tuple(_notes(doses, twins, contrasts)),
+        notes=(*_of_lengths(sound), *_notes(doses, twins, contrasts)),
     )
 
 
@@ -209,6 +209,13 @@ def _notes(doses: Sequence[Dose], twins: set[float], contrasts: Sequence[Contras
     if first.died and not any(first.died) and any(any(dose.died) for dose in others):
         notes.append("no unit died at the lowest rate: half a unit is added on both sides of a ratio that has a zero")
     return notes
+
+
+def _of_lengths(outcomes: Sequence[Outcome]) -> list[str]:
+    shortest, longest = (end(one.last_step for one in outcomes) + 1 for end in (min, max))
+    if longest < 1.5 * shortest:
+        return []
+    return [f"runs have {shortest:,} to {longest:,} steps: all are read as far as the shortest one goes"]
 
 
 def _of_power(contrasts: Sequence[Contrast]) -> list[str]:

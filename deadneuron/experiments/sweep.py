@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -124,6 +125,9 @@ def run_sweep(
     plan: SweepPlan, parallel: int, on_end: Callable[[Ended], None], on_look: Callable[[Mapping[str, int]], None]
 ) -> None:
     """Run what is unfinished. Raises `ScriptError` where the script cannot be swept, or the folder not be written."""
+    if shutil.which(plan.python) is None:
+        todo = "give the path of a Python that has deadneuron"
+        raise ScriptError("there is no such Python", where=plan.python, todo=todo)
     missing = set(plan.unfinished())
     commands = []
     for dial, settings in plan.dials:

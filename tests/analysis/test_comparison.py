@@ -157,6 +157,7 @@ def test_runs_are_read_where_every_death_is_known():
         0.2: ((49,), (1 / UNITS,)),
     }
     assert made.last_step == 59
+    assert "runs have 60 to 201 steps" in made.notes[0]
 
 
 def test_at_matched_sums_each_is_read_where_its_own_rates_add_up():

@@ -247,6 +247,11 @@ def test_a_script_that_is_not_there(tmp_path):
         plan_sweep(tmp_path / "nothing.py", (), lrs=(0.1,), seeds=1, folder=tmp_path)
 
 
+def test_a_python_that_is_not_there(plan):
+    with pytest.raises(ScriptError, match="no such Python"):
+        run(plan(python="no-such-python"))
+
+
 def test_a_folder_that_cannot_be_written(plan, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ScriptError, match="cannot write the sweep's folder"):

@@ -77,12 +77,10 @@ def test_counts_are_those_of_watch_by_hand(tmp_path, kind):
     text = scripts.ALL_KINDS[kind]
     found = run_script(write_script(tmp_path / "found", text), [], tmp_path / "found").runs[0]
     model, optimizer = (next(x for x in text.splitlines() if x.startswith(f"{w} = ")) for w in ("model", "optimizer"))
-    watch = f"import deadneuron; monitor = deadneuron.watch(model, {{}}, {str(tmp_path / 'by-hand')!r})"
-    if kind == "late optimizer":
-        text = text.replace(model, f"{model}\n{watch.format(None)}")
-        text = text.replace(optimizer, f"{optimizer}\nmonitor.follow(optimizer)")
-    else:
-        text = text.replace(optimizer, f"{optimizer}\n{watch.format('optimizer')}")
+    watch = f"import deadneuron; monitor = deadneuron.watch(model, optimizer, {str(tmp_path / 'by-hand')!r})"
+    if kind == "late optimizer":  # made before the first pass, it is watched from the start
+        text = text.replace(f"\n{optimizer}", "").replace(model, f"{model}\n{optimizer}")
+    text = text.replace(optimizer, f"{optimizer}\n{watch}")
     runpy.run_path(str(write_script(tmp_path / "hand", text + "\nmonitor.close()\n")), run_name="__main__")
     mine, theirs = read_folder(found), read_folder(tmp_path / "by-hand")
     assert mine.info.sites == theirs.info.sites
@@ -96,6 +94,18 @@ def test_the_loss_is_the_scripts_own_and_unscaled(tmp_path):
     path = write_script(tmp_path, scripts.SCALED)
     (run,) = run_script(path, [], tmp_path / "runs").runs
     assert read_run(run).ticks["loss"].tolist() == torch.load(tmp_path / "out.pt")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_steps_that_a_scaler_skips_are_ticks(tmp_path, late):
+    text = scripts.OVERFLOWING
+    if late:
+        text = text.replace("optimizer = ", "model(x[:3])\noptimizer = ")
+    (run,) = run_script(write_script(tmp_path, text, steps=7), [], tmp_path / "runs", lr=0.3).runs
+    ticks = read_run(run).ticks
+    assert ticks["step"].tolist() == list(range(7))
+    assert ticks["skipped"].iloc[0]
+    assert ticks["loss"].tolist() == torch.load(tmp_path / "out.pt")
 
 
 def test_in_a_gan_the_ratio_of_two_optimizers_rates_stays(tmp_path):
