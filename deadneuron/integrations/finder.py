@@ -23,7 +23,7 @@ from deadneuron.errors import DeadneuronError, ScriptError
 from deadneuron.integrations.patches import Patches
 from deadneuron.monitor import Monitor
 
-_LOOKS = 1000  # calls of outermost modules without news after which no further model is looked for
+_LOOKS = 1000  # calls of models in train mode without news after which no further one is looked for
 Attach = Callable[[nn.Module, list[Any]], Monitor]
 
 
@@ -91,6 +91,8 @@ class Finder:
                 monitor.follow(optimizer)
         if self._something_left():
             self._look_out()
+        else:
+            self._look_away()
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,18 +130,22 @@ class Finder:
         """An outermost module is called."""
         try:
             root = _root(module)
-            if root not in self._done and root.training and not torch._C._is_tracing():
-                self._consider(root)
+            if not root.training or torch._C._is_tracing():
+                return
+            if root not in self._done:
+                own = _trainable(root)
+                if not own:  # a loss, a transform of images: they may be called very often before any training
+                    return
+                self._consider(root, own)
             self._looks -= 1
-            if not self._something_left() or self._looks < 0:
+            if self._looks < 0:
                 self._look_away()
         except Exception as error:  # the script goes on whatever happens here
             self.refused.setdefault(type(module).__name__, f"{type(error).__name__}: {error}")
 
-    def _consider(self, root: nn.Module) -> None:
-        own, optimizers = _trainable(root), self.optimizers
-        if not own:
-            return
+    def _consider(self, root: nn.Module, own: set[int]) -> None:
+        """A module with parameters to train is called in train mode for the first time, or was not known before."""
+        optimizers = self.optimizers
         held = [optimizer for optimizer in optimizers if own & _members(optimizer)]
         if (optimizers and not held) or (not optimizers and not torch.is_grad_enabled()) or own <= self._covered():
             return
@@ -154,6 +160,8 @@ class Finder:
             self._looks = _LOOKS
         except DeadneuronError as error:
             self.refused[type(root).__name__] = error.what
+        if not self._something_left():
+            self._look_away()
 
     def _covered(self) -> set[int]:
         return {number for root in self._done for number in _trainable(root)}

@@ -295,3 +295,9 @@ def test_once_all_is_found_calls_of_modules_are_torchs_own_again(tmp_path):
         "    optimizer.step()\n    assert nn.Module.__call__ is nn.Module._wrapped_call_impl\n",
     )
     assert run_script(write_script(tmp_path, text), [], tmp_path / "runs").exit_code == 0
+
+
+def test_many_calls_of_other_modules_before_the_training_hide_nothing(tmp_path):
+    many = "loss_of = nn.MSELoss()\nfor _ in range(1500): loss_of(x, x)\n"
+    text = scripts.PLAIN.replace("for step in range", many + "for step in range")
+    assert run_script(write_script(tmp_path, text), [], tmp_path / "runs").steps == 23
