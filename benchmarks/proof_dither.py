@@ -144,9 +144,9 @@ def digits(work: Path, options: argparse.Namespace) -> str:
         "every step in which a unit goes from firing on some image to none, and back; most of these are flickers.",
         "",
         "The monitor's ratio is the weaker one. It sees a unit only on the mini-batches of the training: one that "
-        "fires on few images is silent in many batches before it dies, and its death is dated to an earlier step, whose "
-        "multiplier was another toss of the coin. That draws the ratio towards 1, never away from it. Share of the "
-        "monitor's deaths after whose date the unit fired on no image of the training set within "
+        "fires on few images is silent in many batches before it dies, and its death is dated to an earlier step, "
+        "whose multiplier was another toss of the coin. That draws the ratio towards 1. Share of the monitor's deaths "
+        "behind whose date the unit fired on no image of the training set, within "
         f"{PERMANENT} steps: {'; '.join(dated)}.",
         "",
         f"What it costs: the same seeds with and without, {TRAINED + PERMANENT} steps (means over the seeds of which "

@@ -145,19 +145,30 @@ def _draw_sums(hazards: Floats, steps: int, high: int, count: int, rng: np.rando
 
 def _told(found: Contrast, of: Of, series: Series, name: str) -> str:
     numbers = series.multipliers[np.isfinite(series.multipliers)]
+    steps = found.high_steps + found.low_steps
+    if not steps:
+        return f"a dither of {name} tells nothing of {of}: no unit was at risk"
     if not found.high_steps or not found.low_steps:
-        nobody = "" if found.high_steps or found.low_steps else f" with a unit at risk ({of})"
-        return f"a dither of {name}: no high and low steps{nobody} to compare"
-    one = {"deaths": "death", "revivals": "revival"}[of]
+        return f"a dither of {name} tells nothing of {of}: its {steps} updates all drew the same"
+    if found.ratio is None:
+        return f"a dither of {name}: no {of} in {steps} updates"
     sides = [
-        f"{count} {one if count == 1 else of} in {steps} updates at ×{factor:.3g}"
+        f"{count} in {steps} updates at ×{factor:.3g}"
         for count, steps, factor in (
             (found.high_events, found.high_steps, numbers.max()),
             (found.low_events, found.low_steps, numbers.min()),
         )
     ]
-    more = "; half was added to both counts, since one is zero" if found.corrected else ""
-    return f"a dither of {name}: {' against '.join(sides)}{more}"
+    p = "" if found.p is None else f", p = {found.p:.2g}"
+    more = ", half was added to both since one is zero" if found.corrected else ""
+    return (
+        f"a dither of {name}: {of} were {_short(found.ratio)} times as frequent at high rates "
+        f"(95 %: {_short(found.low)} to {_short(found.high)}{p}): {' against '.join(sides)}{more}"
+    )
+
+
+def _short(number: float | None) -> str:
+    return "unknown" if number is None else f"{number:.2g}" if number < 100 else f"{number:.0f}"
 
 
 def _exp(x: float) -> float:

@@ -163,9 +163,12 @@ def test_a_dithered_run_links_deaths_and_revivals():
     deaths, revivals, observed = diagnose(dithered_run(silent)).links
     assert (deaths.evidence, deaths.of, deaths.group, deaths.site) == ("dither", "deaths", 0, None)
     assert (revivals.evidence, revivals.of) == ("dither", "revivals")
-    assert deaths.note == ("a dither of SGD[0]: 2 deaths in 100 updates at ×1.5 against 1 death in 200 updates at ×0.5")
-    assert "1 revival in " in revivals.note
-    assert revivals.note.endswith("; half was added to both counts, since one is zero")
+    p = f"{deaths.p:.2g}"
+    assert deaths.note == (
+        f"a dither of SGD[0]: deaths were 4 times as frequent at high rates (95 %: {deaths.low:.2g} to "
+        f"{deaths.high:.0f}, p = {p}): 2 in 100 updates at ×1.5 against 1 in 200 updates at ×0.5"
+    )
+    assert revivals.note.endswith("at ×0.5, half was added to both since one is zero")
     assert deaths.rate_ratio == pytest.approx(4, rel=0.05), "twice the deaths in half the steps"
     assert deaths.low < 1 < deaths.high
     assert deaths.p is not None
@@ -177,7 +180,8 @@ def test_one_multiplier_is_no_dither():
     links = diagnose(dithered_run({0: [(31, 399)]}, multipliers=[(HIGH,)] * STEPS)).links
     assert [link.evidence for link in links] == ["dither", "dither", "observed"]
     assert {(link.rate_ratio, link.p) for link in links} == {(None, None)}
-    assert links[0].note == "a dither of SGD[0]: no high and low steps to compare"
+    assert links[0].note == "a dither of SGD[0] tells nothing of deaths: its 300 updates all drew the same"
+    assert "no unit was at risk" in diagnose(dithered_run({})).links[1].note
 
 
 @settings(max_examples=100, deadline=None)
@@ -208,8 +212,8 @@ def test_no_schedule_gets_a_p_however_many_die(rate):
 
 def test_thresholds_are_the_diagnosis_s():
     run = dithered_run({0: [(31, 120)]})
-    assert "0 deaths in" in diagnose(run).links[0].note
+    assert "no deaths in 300 updates" in diagnose(run).links[0].note
     patient = make_run(
         run.sites, run._stored.windows, run._stored.ticks, thresholds=make_thresholds(patience=50, samples=11)
     )
-    assert "1 death in" in diagnose(patient).links[0].note
+    assert "deaths were" in diagnose(patient).links[0].note
