@@ -20,6 +20,7 @@ from .branch import branch
 from .demo import demo
 from .lab import lab
 from .report import report
+from .sweep import sweep
 
 app = typer.Typer(
     name="deadneuron",
@@ -33,6 +34,7 @@ app.command()(report)
 app.command()(demo)
 app.command()(lab)
 app.command()(branch)
+app.command()(sweep)
 
 
 def _print_version(wanted: bool) -> None:

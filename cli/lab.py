@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from deadneuron.experiments.grid import Lab
     from deadneuron.experiments.lab import Plan
+    from deadneuron.experiments.labdoses import LabDoses
     from deadneuron.experiments.tables import Summary
     from deadneuron.experiments.workers import Event
 
@@ -79,7 +80,7 @@ def _run(plan: Plan, jobs: int, again: str) -> bool:
         err.print(f"deadneuron: no result for {name}: {why}", markup=False)
     if todo:
         err.print(f"{lab.name}: {_time(time.monotonic() - began)}", markup=False)
-    _tell(plan, experiment.write_tables(plan))
+    _tell(plan, *experiment.write_tables(plan))
     return not failures
 
 
@@ -108,7 +109,7 @@ def _train(plan: Plan, jobs: int, err: Console) -> dict[str, str]:
         return failures
 
 
-def _tell(plan: Plan, summary: Summary) -> None:
+def _tell(plan: Plan, summary: Summary, doses: tuple[LabDoses, ...]) -> None:
     """The claim, the table, where everything is, and what to do next; on stdout."""
     from rich.console import Console
     from rich.table import Table
@@ -126,6 +127,8 @@ def _tell(plan: Plan, summary: Summary) -> None:
     out.print(table)
     seeds = len({cell.seed for cell, _ in plan.cells})
     out.print(Text(f"\nMedian of {seeds} seeds (least–most); cells that diverged are only counted."))
+    if doses:
+        out.print(Text("\n" + import_module("deadneuron.experiments.labdoses").doses_text(doses).rstrip()))
     out.print(Text("\nNOW TRY"))
     worst = max(plan.results(), key=lambda pair: max(layer["dead"] for layer in pair[1]["layers"]), default=None)
     if worst is not None:

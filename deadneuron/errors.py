@@ -72,6 +72,12 @@ class BranchError(DeadneuronError):
     code = "branch"
 
 
+class ScriptError(DeadneuronError):
+    """A script is missing, trains nothing that can be watched, or its rates cannot be set."""
+
+    code = "script"
+
+
 class UsageError(DeadneuronError):
     """An argument does not fit: a wrong unit axis, a pattern that matches nothing, an object that is no optimizer."""
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from deadneuron.measure.clock import Clock, LiveTick, Number, group_names
+from deadneuron.measure.clock import Clock, LiveTick, Number, group_names, steppable
 from deadneuron.measure.compiled import forget_programs
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.newcomers import Newcomers
@@ -82,7 +82,9 @@ class Monitor:
             )
         self._clock = Clock(optimizers, self._on_step, self._on_tick, self._trouble.fail)
         watch_scalers(self._clock)
-        self._newcomers = Newcomers(model, self._clock, self._trouble.note) if optimizers else None
+        self._newcomers: Newcomers | None = None
+        if optimizers:
+            self._look_for_newcomers()
         # Dropped unclosed, with its model and optimizer (a notebook cell that is run again): the thread must end.
         self._finalizer = weakref.finalize(self, writer.close)
         self._finalizer.atexit = False
@@ -109,6 +111,42 @@ class Monitor:
     def gaps(self) -> tuple[Gap, ...]:
         """What could not be measured so far, and why."""
         return self._trouble.gaps
+
+    @property
+    def model(self) -> nn.Module:
+        """What is watched; an empty module once it is closed."""
+        return self._probe.model
+
+    @property
+    def optimizers(self) -> tuple[Any, ...]:
+        """Those whose steps are counted."""
+        return tuple(self._clock.optimizers)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps so far."""
+        return self._clock.step + 1
+
+    @property
+    def in_step(self) -> bool:
+        """Whether a training pass of the model has begun since the last step."""
+        return self._probe.ran
+
+    def follow(self, optimizer: Any) -> None:
+        """Count the steps of an optimizer that was made after `watch()`. Others are noticed at their first step."""
+
+        def adopt() -> None:
+            self._clock.adopt(steppable(optimizer))
+            self._optimized = True
+            self._look_for_newcomers()
+
+        if not self._closed:
+            self._trouble.guard("optimizer", adopt)
+
+    def join_step(self) -> None:
+        """Where watching began inside of a step (in its closure), count that step."""
+        if not self._closed:
+            self._trouble.guard("optimizer", self._clock.join)
 
     def log(self, loss: float | Tensor | None = None, grad_norm: float | Tensor | None = None) -> None:
         """Note the loss or gradient norm of this step. Tensors are read later, off the training thread."""
@@ -198,6 +236,10 @@ class Monitor:
             self._take_snapshot()
         due = (step + 1) % sampling.every == 0
         self._probe.full = due if complete else due or step % sampling.every == 0
+
+    def _look_for_newcomers(self) -> None:
+        if self._newcomers is None:
+            self._newcomers = Newcomers(self._probe.model, self._clock, self._trouble.note)
 
     def _note_finite(self) -> None:
         tick = self._clock.current

@@ -27,7 +27,12 @@ class LRDither:
 
     Not free: the training is no longer the one without the dither. The rate has a noise of
     ((1 - low)(high - 1))^½ of its size (0.5 by default), the highest rate is `high` times the one that was set, and
-    what dies of that is dead. Random numbers of the training are left alone.
+    what dies of that is dead. Random numbers of the training are left alone. Measured on digits (MLP of three layers,
+    24 seeds, 500 steps; benchmarks/proof_dither.py): with Adam at 0.01 and SGD with momentum at 0.1 no change of the
+    accuracy that stood out from the seeds' noise, and 16 % instead of 15 % (5.9 % instead of 3.4 %) of the units dead
+    at the end; with SGD at 0.5, near the rate at which it diverges, 33 % instead of 4 % dead and 68 % accuracy instead
+    of 98 %. So `high` times the rate should be one that the training survives; bounds nearer to 1 cost less, and need
+    more deaths to show an effect.
 
     Args:
         optimizer: a torch optimizer, or a list of them: one draw a step of each.

@@ -2,7 +2,7 @@
 
 runs/lab/<lab>/<cell>/            a run folder, and result.json once the cell is finished
 runs/lab/<lab>/table.csv, .json   one row a cell and layer
-runs/lab/<lab>/summary.md         the table that people read
+runs/lab/<lab>/summary.md         the table that people read, and below it the comparison of rates over seeds
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from deadneuron.errors import LabError, UsageError
 from deadneuron.experiments.cells import read_result, write_whole
 from deadneuron.experiments.grid import Cell, Lab
+from deadneuron.experiments.labdoses import LabDoses, compare_lab, doses_json, doses_text
 from deadneuron.experiments.labfiles import settings
 from deadneuron.experiments.tables import Summary, long_rows, summarise, to_csv, to_json, to_markdown
 from deadneuron.experiments.workers import Event, Job, run_jobs
@@ -90,17 +91,19 @@ def run_lab(plan: Plan, jobs: int, on_event: Callable[[Event], None]) -> dict[st
     return failures
 
 
-def write_tables(plan: Plan) -> Summary:
-    """Write the tables of the cells that are finished; gives the summary."""
-    rows = long_rows(plan.results())
-    summary = summarise(plan.lab, rows)
+def write_tables(plan: Plan) -> tuple[Summary, tuple[LabDoses, ...]]:
+    """Write the tables of the cells that are finished; gives the summary and the comparison of rates."""
+    results = plan.results()
+    rows = long_rows(results)
+    summary, doses = summarise(plan.lab, rows), compare_lab(plan.lab, plan.folder, results)
+    compared = f"\n```text\n{doses_text(doses)}```\n" if doses else ""
     for name, text in (
         ("table.csv", to_csv(rows)),
-        ("table.json", to_json(plan.lab, rows)),
-        ("summary.md", to_markdown(summary)),
+        ("table.json", to_json(plan.lab, rows, doses_json(doses))),
+        ("summary.md", to_markdown(summary) + compared),
     ):
         write_whole(plan.folder / name, text)
-    return summary
+    return summary, doses
 
 
 def _work(lab: Lab, cell: Cell) -> float:

@@ -37,11 +37,11 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_json(lab: Lab, rows: Sequence[Row]) -> str:
-    """The long table with what the lab is and what the measures mean; what could not be measured is null."""
+def to_json(lab: Lab, rows: Sequence[Row], comparisons: Sequence[Row] = ()) -> str:
+    """The long table with what the lab is, what the measures mean, and comparisons of rates; null: not measured."""
     about = {"name": lab.name, "title": lab.lab.title, "claim": lab.lab.claim, "source": lab.lab.source}
     measures = {name: {"by": c.by, "kind": c.kind, "meaning": c.meaning} for name, c in COLUMNS.items()}
-    document = {"version": 1, "lab": about, "measures": measures, "rows": list(rows)}
+    document = {"version": 1, "lab": about, "measures": measures, "rows": list(rows), "comparisons": list(comparisons)}
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 

@@ -133,6 +133,12 @@ class Clock:
         self._handles[2 * index : 2 * index + 2] = [before, after]
         self._ids[index : index + 1] = [before.id]
 
+    def join(self) -> None:
+        """Begin the step of an optimizer whose closure is running: its pre-hooks were called before ours was there."""
+        for index, optimizer in enumerate(self.optimizers):
+            if depth(optimizer, math.inf):
+                self._before(index, (), {"closure": True})
+
     def detach(self) -> None:
         self.detached = True
         for index, optimizer in enumerate(self.optimizers):

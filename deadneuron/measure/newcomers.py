@@ -47,9 +47,12 @@ class Newcomers:
                 return
             own = {id(parameter) for parameter in model.parameters()}
             if any(id(member) in own for group in optimizer.param_groups for member in group["params"]):
+                another = bool(clock.optimizers)
                 clock.adopt(optimizer)
-                kind = type(optimizer).__name__
-                self._note("optimizer", f"another one ({kind}) began to step the model after this: it is followed too")
+                if another:
+                    kind = type(optimizer).__name__
+                    reason = f"another one ({kind}) began to step the model after this: it is followed too"
+                    self._note("optimizer", reason)
             else:
                 self._strangers.add(optimizer)
         except Exception as error:  # the optimizer must step whatever happens here

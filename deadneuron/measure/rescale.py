@@ -84,23 +84,23 @@ class _Held:
     """One group's rate as it was before the step, and as it was set for it."""
 
     group: dict[str, Any]
-    before: Any  # the object itself; of a tensor a copy
+    before: Any  # the object itself; a copy of a tensor that was multiplied in place
     set: Any
-    version: int  # of a tensor
+    version: int | None  # of a tensor that was multiplied in place
 
     def is_ours(self) -> bool:
         """Whether nobody has set another rate since."""
         now = self.group.get("lr")
-        return now is self.set and (not isinstance(now, Tensor) or now._version == self.version)
+        return now is self.set and (self.version is None or now._version == self.version)
 
     def put_back(self) -> None:
         if not self.is_ours():
             return
-        if isinstance(self.set, Tensor):
+        if self.version is None:
+            self.group["lr"] = self.before
+        else:
             with aside():
                 self.set.detach().copy_(self.before)  # the tensor stays the same one: graphs were captured with it
-        else:
-            self.group["lr"] = self.before
 
 
 class _Scaling:
@@ -152,7 +152,7 @@ class _Scaling:
         self.held = []
         for group in optimizer.param_groups:
             rate = group.get("lr")
-            shared = next((one for one in self.held if isinstance(rate, Tensor) and one.set is rate), None)
+            shared = next((one for one in self.held if one.version is not None and one.set is rate), None)
             if shared is not None:
                 self.held.append(replace(shared, group=group))
             elif isinstance(rate, (Real, Tensor)):
@@ -175,9 +175,10 @@ _scalings: WeakKeyDictionary[Any, _Scaling] = WeakKeyDictionary()
 
 def _multiply(group: dict[str, Any], factor: float) -> _Held:
     rate = group["lr"]
-    if not isinstance(rate, Tensor):
-        group["lr"] = rate * factor
-        return _Held(group, rate, group["lr"], 0)
+    if not isinstance(rate, Tensor) or not rate.is_floating_point():
+        with aside():
+            group["lr"] = rate * factor
+        return _Held(group, rate, group["lr"], None)
     with aside():
         before = rate.detach().clone()
         rate.detach().mul_(factor)

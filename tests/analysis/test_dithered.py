@@ -40,12 +40,20 @@ def test_a_ratio_by_hand():
     # The low arm's is more than a Poisson count's 1/1; the high arm's is not less than 1/4 either.
     high = ((3 - 2) ** 2 + (1 - 2) ** 2) / 4**2 * 2
     low = (2 * (1 / 3) ** 2 + (2 / 3) ** 2) / 1**2 * 2
-    # Degrees of freedom: (Σ r²)²/Σ r⁴ - 1 of each arm, at least 1, joined by Satterthwaite.
-    freedoms = [2**2 / 2 - 1, max((2 / 3) ** 2 / ((4 / 9) ** 2 + 2 / 81) - 1, 1)]
+    # Degrees of freedom: (Σ r²)²/Σ r⁴ - 1 of each arm, at least 3, joined by Satterthwaite.
+    freedoms = [3, 3]
     freedom = (high + low) ** 2 / (high**2 / freedoms[0] + low**2 / freedoms[1])
     half = stats.t.ppf(0.975, freedom) * math.sqrt(high + low)
     assert found.low == pytest.approx(found.ratio * math.exp(-half))
     assert found.high == pytest.approx(found.ratio * math.exp(half))
+
+
+def test_degrees_of_freedom_are_those_of_the_steps_that_carry_the_variance():
+    found = hazard_ratio([made([1, 3] * 20 + [1, 1] * 20, [10] * 80, [HIGH] * 40 + [LOW] * 40)])
+    high, low = 40 / 80**2 * 40 / 39, 1 / 40  # forty residuals of ±1; none in the low arm, but never below Poisson's
+    high = max(high, 1 / 80)
+    half = stats.t.ppf(0.975, (high + low) ** 2 / (high**2 / 39 + low**2 / 3)) * math.sqrt(high + low)
+    assert (found.low, found.high) == (pytest.approx(2 * math.exp(-half)), pytest.approx(2 * math.exp(half)))
 
 
 def test_revivals_count_the_dead_as_those_at_risk():
@@ -155,9 +163,12 @@ def test_a_dithered_run_links_deaths_and_revivals():
     deaths, revivals, observed = diagnose(dithered_run(silent)).links
     assert (deaths.evidence, deaths.of, deaths.group, deaths.site) == ("dither", "deaths", 0, None)
     assert (revivals.evidence, revivals.of) == ("dither", "revivals")
-    assert deaths.note == ("a dither of SGD[0]: 2 deaths in 100 updates at ×1.5 against 1 death in 200 updates at ×0.5")
-    assert "1 revival in " in revivals.note
-    assert revivals.note.endswith("; half was added to both counts, since one is zero")
+    p = f"{deaths.p:.2g}"
+    assert deaths.note == (
+        f"a dither of SGD[0]: deaths were 4 times as frequent at high rates (95 %: {deaths.low:.2g} to "
+        f"{deaths.high:.0f}, p = {p}): 2 in 100 updates at ×1.5 against 1 in 200 updates at ×0.5"
+    )
+    assert revivals.note.endswith("at ×0.5, half was added to both since one is zero")
     assert deaths.rate_ratio == pytest.approx(4, rel=0.05), "twice the deaths in half the steps"
     assert deaths.low < 1 < deaths.high
     assert deaths.p is not None
@@ -169,7 +180,8 @@ def test_one_multiplier_is_no_dither():
     links = diagnose(dithered_run({0: [(31, 399)]}, multipliers=[(HIGH,)] * STEPS)).links
     assert [link.evidence for link in links] == ["dither", "dither", "observed"]
     assert {(link.rate_ratio, link.p) for link in links} == {(None, None)}
-    assert links[0].note == "a dither of SGD[0]: no high and low steps to compare"
+    assert links[0].note == "a dither of SGD[0] tells nothing of deaths: its 300 updates all drew the same"
+    assert "no unit was at risk" in diagnose(dithered_run({})).links[1].note
 
 
 @settings(max_examples=100, deadline=None)
@@ -200,8 +212,8 @@ def test_no_schedule_gets_a_p_however_many_die(rate):
 
 def test_thresholds_are_the_diagnosis_s():
     run = dithered_run({0: [(31, 120)]})
-    assert "0 deaths in" in diagnose(run).links[0].note
+    assert "no deaths in 300 updates" in diagnose(run).links[0].note
     patient = make_run(
         run.sites, run._stored.windows, run._stored.ticks, thresholds=make_thresholds(patience=50, samples=11)
     )
-    assert "1 death in" in diagnose(patient).links[0].note
+    assert "deaths were" in diagnose(patient).links[0].note

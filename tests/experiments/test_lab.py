@@ -76,7 +76,8 @@ def test_the_csv_the_json_and_the_markdown_agree(finished):
     assert len(rows) == len(lines) == 4 * 2
     for row, line in zip(rows, lines, strict=True):
         assert {name: "" if value is None else str(value) for name, value in row.items()} == line
-    header, _, *body = (plan.folder / "summary.md").read_text().splitlines()
+    summary = (plan.folder / "summary.md").read_text()
+    header, _, *body = [line for line in summary.splitlines() if line.startswith("|")]
     assert header.split(" | ")[:3] == ["| lr", "layer", "≤ 0 in step 0"]
     assert [line.split(" | ")[:2] for line in body] == [
         [f"| {lr}", layer] for lr in (0.1, 3.1) for layer in ("1", "2", "all")

@@ -35,7 +35,16 @@ def test_this_check_can_fail():
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["report", "--help"], ["demo", "--help"], ["lab", "--help"], ["lab", "--list"]]
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["report", "--help"],
+        ["demo", "--help"],
+        ["lab", "--help"],
+        ["lab", "--list"],
+        ["sweep", "--help"],
+    ],
 )
 def test_help_loads_neither_torch_nor_pandas(args):
     assert loaded_after(COMMAND.format(args=args)).isdisjoint({"torch", "pandas", "pyarrow"})

@@ -327,3 +327,22 @@ def test_a_wrapped_optimizer_is_found_inside_its_wrapper(run):
     with deadneuron.watch(model, Wrapper(optimizer), run):
         step_once(model, optimizer, batch())
     assert rates(read_folder(run)) == [(0.5,)]
+
+
+def test_the_run_says_what_each_group_has_besides_its_rate(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    slow = {"params": model[2].parameters(), "momentum": 0.5, "lr": torch.tensor(0.1), "hint": object()}
+    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, slow], lr=0.1, momentum=0.9, weight_decay=0.01)
+    other = torch.optim.Adam([torch.zeros(2, requires_grad=True)], betas=(0.7, 0.8))
+    with deadneuron.watch(model, [optimizer, other], tmp_path / "run"):
+        for _ in range(3):
+            model(torch.randn(7, 3)).sum().backward()
+            optimizer.step()
+        optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)], "momentum": 0.25})
+        model(torch.randn(7, 3)).sum().backward()
+        optimizer.step()
+    settings = read_folder(tmp_path / "run").info.settings
+    assert [one.get("momentum") for one in settings] == [0.9, 0.5, None, 0.25]
+    assert settings[2]["betas"] == [0.7, 0.8]
+    assert settings[0]["weight_decay"] == 0.01
+    assert not {"lr", "params", "hint"} & settings[1].keys()

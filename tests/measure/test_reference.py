@@ -112,6 +112,8 @@ def test_it_counts_what_the_weights_of_that_step_make_of_it(tmp_path):
         expected = [int((frozen[:, 0] - unit - window.last_step > 0).sum()) for unit in range(WIDTH)]
         assert window.active.tolist() == expected
         assert (window.samples, window.rows, window.steps) == (EXAMPLES, EXAMPLES, 1)
+        assert window.last_active.tolist() == [window.last_step if count else -1 for count in expected]
+        assert window.sampled_rows == 0, "no statistics: only what is inside the gate"
     training = [window for window in stored.windows if window.phase == "train"]
     assert sum(window.samples for window in training) == STEPS * BATCH
     cost = stored.info.reference
@@ -135,7 +137,12 @@ def test_it_rests_while_the_monitor_is_paused(tmp_path):
     torch.manual_seed(17)
     model = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.ReLU())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with deadneuron.watch(model, optimizer, tmp_path / "run", reference=torch.randn(EXAMPLES, INPUTS)) as monitor:
+    batch, calls = torch.randn(EXAMPLES, INPUTS), []
+
+    def look(model):
+        calls.append(model(batch))
+
+    with deadneuron.watch(model, optimizer, tmp_path / "run", reference=look) as monitor:
         for step in range(STEPS):
             if step == 20:
                 monitor.pause()
@@ -146,10 +153,53 @@ def test_it_rests_while_the_monitor_is_paused(tmp_path):
             optimizer.step()
     passes = [w.last_step for w in read_folder(tmp_path / "run").windows if w.phase == "reference"]
     assert passes == [0, 99]
+    assert len(calls) == 2
 
 
+def test_what_failed_once_is_not_tried_again(tmp_path):
+    calls = []
+
+    def break_(model):
+        calls.append(model)
+        raise RuntimeError("first line\nsecond line")
+
+    with pytest.warns(deadneuron.errors.DeadneuronWarning, match="RuntimeError: first line\\)"):
+        train(tmp_path / "run", lambda data: break_)
+    assert len(calls) == 1
+
+
+def test_it_runs_in_eval_mode_and_without_gradient(tmp_path):
+    moods = []
+
+    def look(model):
+        model(torch.zeros(EXAMPLES, INPUTS))
+        moods.append((model.training, model.drop.training, torch.is_grad_enabled()))
+
+    train(tmp_path / "run", lambda data: look)
+    assert moods == [(False, False, False)] * 3
+
+
+def test_it_takes_none_of_the_passes_in_which_functions_are_looked_for(tmp_path):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.passes = nn.Linear(INPUTS, WIDTH), 0
+
+        def forward(self, x):
+            self.passes += 1
+            z = self.layer(x)
+            return torch.relu(z).sum(1) + (nn.functional.gelu(z).sum(1) if self.passes > 2 else 0)
+
+    for name, reference in (("plain", None), ("with", WAYS["tensor"])):
+        train(tmp_path / name, reference, Late, steps=37)
+    plain, watched = read_run(tmp_path / "plain"), read_run(tmp_path / "with")
+    assert [(site.op, site.units) for site in plain.sites] == [("ReLU", WIDTH), ("GELU", WIDTH)]
+    assert plain.layers.equals(watched.layers)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
-def test_a_compiled_training_is_not_compiled_anew_for_it(compiler, tmp_path):
+def test_a_compiled_training_is_not_compiled_anew_for_it(compiler, in_place, tmp_path):
     torch._dynamo.reset()
     torch.manual_seed(19)
     model = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 3), nn.GELU())
@@ -163,7 +213,9 @@ def test_a_compiled_training_is_not_compiled_anew_for_it(compiler, tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     reference = torch.randn(EXAMPLES, INPUTS)
     with deadneuron.watch(model, optimizer, tmp_path / "run", reference=reference):
-        compiled = torch.compile(model, backend=backend, dynamic=False)
+        if in_place:
+            model.compile(backend=backend, dynamic=False)
+        compiled = model if in_place else torch.compile(model, backend=backend, dynamic=False)
         for _ in range(STEPS):
             optimizer.zero_grad()
             compiled(torch.randn(BATCH, INPUTS)).square().sum().backward()

@@ -78,6 +78,15 @@ def test_a_tensor_stays_the_same_tensor_and_gets_its_bits_back(shared):
     rescale.remove()
 
 
+def test_a_whole_number_in_a_tensor_is_multiplied_too():
+    rate = torch.tensor(2)
+    optimizer = sgd(rate)
+    Rescale(optimizer, lambda: 1.5)
+    assert moved(optimizer) == 3.0
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate == torch.tensor(2)
+
+
 def test_two_multipliers_compose_and_either_may_go_first():
     for gone in (0, 1):
         optimizer = sgd()

@@ -61,6 +61,7 @@ def measured(rows: np.ndarray, steps: np.ndarray, first: int, last: int, rank: i
         first_nonfinite=since,
         histogram=histogram,
         output_histogram=None,
+        last_common=last_active,  # as if common whenever active: then the merged ranks' is the one process's
         flow=active * 2,
         last_flow=last_active,
         **statistics,

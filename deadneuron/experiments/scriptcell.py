@@ -1,0 +1,71 @@
+"""One cell of a sweep in a process of its own: `python -m deadneuron.experiments.scriptcell FOLDER`.
+
+FOLDER holds settings.json. The result is written last: a cell without one is not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from deadneuron.errors import DeadneuronError, ScriptError
+from deadneuron.experiments.cells import RESULT, RESULT_FORMAT, write_whole
+
+SETTINGS = "settings.json"
+STEPS = ".steps"  # how far a running cell is
+REFUSED = "refused.txt"  # why the script cannot be swept at all
+WRONG = 2  # exit code then
+
+
+def main(path: Path) -> int:
+    """Run the cell; the exit code is the script's, or 2 where it cannot be watched."""
+    settings: dict[str, Any] = json.loads((path / SETTINGS).read_text("utf-8"))
+    from deadneuron.integrations.script import run_script
+    from deadneuron.profiles import Profile
+    from deadneuron.records import Sampling, Thresholds
+
+    parent, began = os.getppid(), time.monotonic()
+
+    def tell(steps: int) -> None:
+        (path / STEPS).write_text(str(steps), "utf-8")
+        if os.getppid() != parent:  # the sweep was killed: nobody would read what this cell goes on to do
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    numbers = settings["profile"]
+    profile = Profile(numbers["name"], Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"]))
+    try:
+        done = run_script(
+            settings["script"],
+            settings["args"],
+            path,
+            lr=settings["lr"],
+            seed=settings["seed"],
+            replicate=settings["replicate"],
+            profile=profile,
+            on_steps=tell,
+        )
+    except DeadneuronError as error:
+        print(f"deadneuron: {error}", file=sys.stderr)
+        if isinstance(error, ScriptError):
+            write_whole(path / REFUSED, json.dumps([error.what, error.where, error.todo]))
+        return WRONG
+    if done.exit_code == 0:
+        result = {
+            "format": RESULT_FORMAT,
+            "settings": settings,
+            "seconds": round(time.monotonic() - began, 3),
+            "steps": done.steps,
+            "runs": [run.name for run in done.runs],
+            "loss_known": done.loss_known,
+        }
+        write_whole(path / RESULT, json.dumps(result, indent=1) + "\n")
+    return done.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

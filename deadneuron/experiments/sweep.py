@@ -1,0 +1,189 @@
+"""A sweep: an unedited script at several learning rates and seeds, each under the monitor. Stops and goes on.
+
+runs/sweep/<script>/<cell>/   model/ (a run folder; a second model's is model-2/), log.txt; result.json when finished
+runs/sweep/<script>/          sweep.json, table.csv, summary.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from deadneuron import __version__
+from deadneuron.errors import ScriptError
+from deadneuron.experiments.cells import RESULT, read_result, write_whole
+from deadneuron.experiments.processes import LOG, Command, Ended, run_commands
+from deadneuron.experiments.scriptcell import REFUSED, SETTINGS, STEPS, WRONG
+from deadneuron.profiles import load_profile
+from deadneuron.store.layout import RUN_FILE
+
+_LINES = 5  # of a log that are told of a cell that failed
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """One cell: the rate of the first parameter group, and which replicate."""
+
+    lr: float
+    replicate: int
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"lr{self.lr!r}_seed{self.replicate}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A cell without a result."""
+
+    name: str
+    exit_code: int
+    lines: tuple[str, ...]  # the last ones of its log
+
+    def __str__(self) -> str:
+        how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
+        return f"{self.name} ended with {how}" + (f": {self.lines[-1]}" if self.lines else "")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What is to be run, and where."""
+
+    script: Path
+    args: tuple[str, ...]
+    folder: Path
+    python: str
+    dials: tuple[tuple[Dial, dict[str, Any]], ...]  # each with its settings
+
+    def results(self) -> list[tuple[Dial, dict[str, Any]]]:
+        """The cells that are finished, each with its result."""
+        read = ((dial, read_result(self.folder / dial.name, own)) for dial, own in self.dials)
+        return [(dial, result) for dial, result in read if result is not None and self._has_runs(dial, result)]
+
+    def unfinished(self) -> tuple[Dial, ...]:
+        """The cells without a result, or with one of other settings."""
+        done = {dial for dial, _ in self.results()}
+        return tuple(dial for dial, _ in self.dials if dial not in done)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The cells that ended without a result when they were last run."""
+        found = (read_failure(self.folder / dial.name) for dial in self.unfinished())
+        return tuple(one for one in found if one is not None)
+
+    def _has_runs(self, dial: Dial, result: dict[str, Any]) -> bool:
+        return all((self.folder / dial.name / run / RUN_FILE).is_file() for run in result["runs"])
+
+
+def plan_sweep(
+    script: Path,
+    args: tuple[str, ...],
+    *,
+    lrs: tuple[float, ...],
+    seeds: int,
+    folder: Path,
+    seed: int = 0,
+    profile: str | Path = "default",
+    python: str = sys.executable,
+) -> SweepPlan:
+    """Every rate with every seed. Raises `ScriptError` for a script that is not there, `ProfileError` for the profile.
+
+    A cell's result holds for the text of the script, its arguments, rate, seed, the profile's numbers and the versions
+    of the packages; files that the script reads or imports are not looked at.
+    """
+    try:
+        text = script.read_bytes()
+    except OSError as error:
+        todo = "give the path of a Python file"
+        raise ScriptError(f"cannot read the script: {error.strerror}", where=str(script), todo=todo) from None
+    chosen = load_profile(profile)
+    common = {
+        "script": str(script),
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "args": list(args),
+        "seed": seed,
+        "profile": {"name": chosen.name, "sampling": asdict(chosen.sampling), "thresholds": asdict(chosen.thresholds)},
+        "versions": {**_versions(), "interpreter": python},
+    }
+    dials = [Dial(lr, replicate) for lr in lrs for replicate in range(seeds)]
+    # Seed by seed, so that a sweep that is stopped has all rates at some seeds.
+    dials.sort(key=lambda dial: dial.replicate)
+    made = [(dial, json.loads(json.dumps({**common, "lr": dial.lr, "replicate": dial.replicate}))) for dial in dials]
+    return SweepPlan(script, args, folder, python, tuple(made))
+
+
+def run_sweep(
+    plan: SweepPlan, parallel: int, on_end: Callable[[Ended], None], on_look: Callable[[Mapping[str, int]], None]
+) -> None:
+    """Run what is unfinished. Raises `ScriptError` where the script cannot be swept, or the folder not be written."""
+    if shutil.which(plan.python) is None:
+        todo = "give the path of a Python that has deadneuron"
+        raise ScriptError("there is no such Python", where=plan.python, todo=todo)
+    missing = set(plan.unfinished())
+    commands = []
+    for dial, settings in plan.dials:
+        if dial in missing:
+            path = plan.folder / dial.name
+            _make_way(path, settings)
+            words = (plan.python, "-m", "deadneuron.experiments.scriptcell", str(path))
+            commands.append(Command(dial.name, words, path))
+
+    def note(ended: Ended) -> None:
+        path = plan.folder / ended.name
+        (path / STEPS).unlink(missing_ok=True)
+        if ended.exit_code:
+            _write_failure(path, ended)
+        if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
+            what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
+            raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
+        on_end(ended)
+
+    threads = str(max(1, (os.cpu_count() or 1) // parallel))
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+    run_commands(commands, parallel, environment, note, on_look)
+
+
+def read_failure(path: Path) -> Failure | None:
+    """How a cell ended that has no result; None if it never ran to an end."""
+    try:
+        document = json.loads((path / "failed.json").read_text("utf-8"))
+        return Failure(path.name, int(document["exit_code"]), tuple(map(str, document["lines"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_failure(path: Path, ended: Ended) -> None:
+    lines = (path / LOG).read_text("utf-8", errors="replace").rstrip().splitlines()[-_LINES:]
+    document = {"exit_code": ended.exit_code, "lines": lines, "seconds": round(ended.seconds, 3)}
+    write_whole(path / "failed.json", json.dumps(document, indent=1) + "\n")
+
+
+def _make_way(path: Path, settings: dict[str, Any]) -> None:
+    """The result goes first: what is left of a killed run must not stand under an old one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (RESULT, "failed.json", REFUSED, STEPS):
+            (path / name).unlink(missing_ok=True)
+        write_whole(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
+    except OSError as error:
+        what = f"cannot write the sweep's folder: {error.strerror}"
+        raise ScriptError(what, where=str(path), todo="give another --folder") from None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"deadneuron": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # of another interpreter
+            versions[package] = "unknown"
+    return versions

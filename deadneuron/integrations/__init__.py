@@ -1,0 +1,1 @@
+"""Other people's training code under the monitor, as it is."""

@@ -1,0 +1,336 @@
+"""A sweep runs a script once a cell, goes on where it was stopped, keeps what failed apart, and compares the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+import scripts
+from deadneuron.cli import app
+from scripts import write_script
+from typer.testing import CliRunner
+
+from deadneuron.errors import ScriptError, UsageError
+from deadneuron.experiments import scriptcell
+from deadneuron.experiments.cells import RESULT
+from deadneuron.experiments.processes import LOG, Command, Ended
+from deadneuron.experiments.sweep import plan_sweep, run_sweep
+from deadneuron.experiments.sweeptables import write_sweep
+from deadneuron.frames import read_run
+
+QUICK = "[sampling]\nwindow = 5\nevery = 3\n[thresholds]\npatience = 11\nsamples = 97\n"
+STEPS = 47
+
+
+def run_in_process(
+    commands: Sequence[Command],
+    parallel: int,
+    environment: Mapping[str, str],
+    on_end: Callable[[Ended], None],
+    on_look: Callable[[Mapping[str, int]], None],
+) -> None:
+    """What `run_commands` does, one cell after the other and without a process: starting one takes seconds."""
+    for command in commands:
+        (command.path / LOG).write_text("")
+        on_look({command.name: 0})
+        on_end(Ended(command.name, scriptcell.main(command.path), 0.0))
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_in_process)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plans a sweep of a script in the test's folder."""
+    (tmp_path / "quick.toml").write_text(QUICK)
+
+    def make(text=scripts.PLAIN, lrs=(0.1, 0.3), seeds=2, steps=STEPS, **options):
+        path = write_script(tmp_path, text, steps)
+        options = {"folder": tmp_path / "sweep", "profile": tmp_path / "quick.toml"} | options
+        return plan_sweep(path, options.pop("args", ()), lrs=lrs, seeds=seeds, **options)
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Starts `deadneuron sweep` in a process of its own, in the test's folder."""
+    (tmp_path / "quick.toml").write_text(QUICK)
+
+    def start(*args: object) -> subprocess.Popen[str]:
+        words = [sys.executable, "-m", "deadneuron", "sweep", *map(str, args), "--profile", "quick.toml"]
+        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(words, text=True, cwd=tmp_path, env=environment, **pipes)
+
+    return start
+
+
+def run(plan):
+    ended = []
+    run_sweep(plan, 1, ended.append, lambda steps: None)
+    return [one.name for one in ended]
+
+
+def stamps(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{RESULT}")}
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+# ── in this process ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("in_process")
+def test_every_cell_is_a_run_at_its_rate_with_its_seed(plan):
+    made = plan()
+    assert run(made) == ["lr0.1_seed0", "lr0.3_seed0", "lr0.1_seed1", "lr0.3_seed1"]
+    assert made.unfinished() == ()
+    first = {}
+    for dial, result in made.results():
+        read = read_run(made.folder / dial.name / "model")
+        assert read.ticks["lr:SGD[0]"].tolist() == pytest.approx([dial.lr] * STEPS)
+        assert (result["steps"], result["runs"], result["loss_known"]) == (STEPS, ["model"], True)
+        first[dial.lr, dial.replicate] = read.ticks["loss"].iloc[0]
+    # The first loss depends on the seed alone: seeds are matched over rates.
+    assert first[0.1, 0] == first[0.3, 0] != first[0.1, 1] == first[0.3, 1]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_finished_cells_are_not_run_again_and_new_ones_are(plan):
+    made = plan()
+    run(made)
+    before = stamps(made.folder)
+    assert run(plan()) == []
+    assert run(plan(lrs=(0.1, 0.2, 0.3), seeds=3)) == [
+        "lr0.2_seed0",
+        "lr0.2_seed1",
+        *(f"lr{lr}_seed2" for lr in (0.1, 0.2, 0.3)),
+    ]
+    assert before.items() <= stamps(made.folder).items()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_result_of_other_settings_is_none(plan):
+    run(plan(seeds=1))
+    assert plan(seeds=1).unfinished() == ()
+    changed = [
+        plan(seeds=1, seed=7),
+        plan(seeds=1, args=("--x",)),
+        plan(seeds=1, profile="default"),
+        plan(seeds=1, python="other"),
+    ]
+    assert [len(one.unfinished()) for one in changed] == [2] * 4
+    assert len(plan(scripts.PLAIN + "\n# changed", seeds=1).unfinished()) == 2
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_result_whose_run_is_gone_is_none(plan):
+    made = plan(seeds=1)
+    run(made)
+    (made.folder / "lr0.1_seed0" / "model" / "run.json").unlink()
+    assert [dial.name for dial in made.unfinished()] == ["lr0.1_seed0"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_tables_agree_and_each_run_keeps_the_comparison_once(plan):
+    made = plan(seeds=2)
+    run(made)
+    document, (comparison,) = write_sweep(made)
+    assert json.loads((made.folder / "sweep.json").read_text()) == json.loads(json.dumps(document))
+    assert [cell["state"] for cell in document["cells"]] == ["finished"] * 4
+    with (made.folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for dose in comparison.doses:
+        at = "step" if dose.matching == "steps" else "rate_sum"
+        own = [row for row in rows if float(row["lr"]) == dose.lr]
+        assert [float(row[f"died_at_{at}"]) for row in own] == list(dose.died)
+        assert [int(row[f"step_at_{at}"]) for row in own] == list(dose.steps)
+        assert [float(row[f"loss_at_{at}"]) for row in own] == pytest.approx(list(dose.losses))
+    assert {dose.steps for dose in comparison.doses if dose.matching == "steps"} == {(STEPS - 1 - 11,) * 2}
+    assert "AT THE SAME STEP" in (made.folder / "summary.md").read_text()
+    (trial,) = read_run(made.folder / "lr0.3_seed1" / "model").trials
+    assert trial.kind == "sweep"
+    assert trial.links[0].evidence == "sweep"
+    write_sweep(made)
+    (again,) = read_run(made.folder / "lr0.3_seed1" / "model").trials
+    assert again == trial
+    more = plan(seeds=3)
+    run(more)
+    write_sweep(more)
+    (newer,) = read_run(made.folder / "lr0.3_seed1" / "model").trials
+    assert len(newer.result["doses"][0]["died"]) == 3
+
+
+@pytest.mark.usefixtures("in_process")
+def test_replicates_that_cannot_differ_are_found_out(plan):
+    """All that is random comes from a generator of the script's own."""
+    text = scripts.PLAIN.replace("torch.manual_seed(0)", "g = torch.Generator().manual_seed(0)")
+    text = text.replace("torch.randn(311, 7)", "torch.randn(311, 7, generator=g)")
+    text = text.replace("torch.randint(3, (311,))", "torch.randint(3, (311,), generator=g)")
+    text = text.replace("torch.randint(311, (19,))", "torch.randint(311, (19,), generator=g)")
+    text = text.replace(
+        "model = mlp()", "model = mlp()\nfor p in model.parameters(): p.data.uniform_(-0.4, 0.4, generator=g)"
+    )
+    made = plan(text)
+    run(made)
+    _, (comparison,) = write_sweep(made)
+    assert {contrast.why for contrast in comparison.contrasts} == {"identical replicates"}
+    assert "torch.Generator" in (made.folder / "summary.md").read_text()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_gans_models_are_compared_apart(plan):
+    made = plan(scripts.GAN, lrs=(0.004, 0.008))
+    run(made)
+    _, comparisons = write_sweep(made)
+    assert {comparison.model: comparison.units for comparison in comparisons} == {"model": 13, "model-2": 17}
+    assert {dose.highest for dose in comparisons[0].doses} == {0.001, 0.002}  # its own optimizer's, in proportion
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_script_without_an_optimizer_ends_the_sweep_at_once(plan):
+    made = plan(scripts.NO_OPTIMIZER)
+    with pytest.raises(ScriptError, match="made no optimizer"):
+        run(made)
+    assert not (made.folder / "lr0.3_seed0" / LOG).exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_cell_that_fails_is_recorded_and_run_again(plan):
+    text = scripts.PLAIN + "\nif not torch.isfinite(loss): raise SystemExit(7)\n"
+    made = plan(text, lrs=(0.1, 1e20))
+    assert len(run(made)) == 4
+    assert [dial.lr for dial, _ in made.results()] == [0.1, 0.1]
+    assert {(failure.name, failure.exit_code) for failure in made.failures()} == {
+        ("lr1e+20_seed0", 7),
+        ("lr1e+20_seed1", 7),
+    }
+    document, (comparison,) = write_sweep(made)
+    assert [cell["state"] for cell in document["cells"]] == ["finished", "failed"] * 2
+    assert {dose.lr for dose in comparison.doses} == {0.1}
+    assert run(made) == ["lr1e+20_seed0", "lr1e+20_seed1"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_training_that_ends_in_nan_is_counted_apart(plan):
+    made = plan(lrs=(0.1, 1e20))
+    run(made)
+    _, (comparison,) = write_sweep(made)
+    assert [dose.diverged for dose in comparison.doses if dose.matching == "steps"] == [0, 2]
+
+
+def test_a_script_that_is_not_there(tmp_path):
+    with pytest.raises(ScriptError, match="cannot read the script"):
+        plan_sweep(tmp_path / "nothing.py", (), lrs=(0.1,), seeds=1, folder=tmp_path)
+
+
+def test_a_python_that_is_not_there(plan):
+    with pytest.raises(ScriptError, match="no such Python"):
+        run(plan(python="no-such-python"))
+
+
+def test_a_folder_that_cannot_be_written(plan, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScriptError, match="cannot write the sweep's folder"):
+        run(plan(folder=tmp_path / "file"))
+
+
+# ── the verb ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0.1,,0.2", "0.1,0.1", "0,1", "-1", "nan", "inf"])
+def test_rates_that_are_none_are_told(tmp_path, text):
+    path = write_script(tmp_path, scripts.PLAIN)
+    with pytest.raises(UsageError, match="--lr"):
+        CliRunner().invoke(app, ["sweep", str(path), "--lr", text], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_verb_shows_the_doses_and_json_is_the_file(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan(scripts.ARGUMENTS)
+    words = ["sweep", "train.py", "--lr", "0.3,0.1", "--seeds", "2", "--profile", "quick.toml"]
+    shown = CliRunner().invoke(app, [*words, "--", "--steps", "31"])
+    assert shown.exit_code == 0, shown.output
+    assert "AT THE SAME STEP   deaths by update 19, loss at step 30" in shown.stdout
+    assert "NOW TRY\n  deadneuron report runs/sweep/train/lr0.3_seed0/model" in shown.stdout
+    assert "2 rates × 2 seeds = 4 trainings" in shown.stderr
+    again = CliRunner().invoke(app, [*words, "--format", "json", "--", "--steps", "31"])
+    assert json.loads(again.stdout) == json.loads((tmp_path / "runs/sweep/train/sweep.json").read_text())
+    assert "4 finished already" in again.stderr
+    failed = CliRunner().invoke(app, [*words, "--folder", "other", "--", "--steps", "31", "--exit", "3"])
+    assert failed.exit_code == 1
+    assert "no result for lr0.1_seed0 ended with exit code 3" in failed.stderr
+
+
+# ── in processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_cell_that_kills_its_process_does_not_take_the_others_along(command, tmp_path):
+    text = "import os, signal\n" + scripts.PLAIN.replace(
+        "    optimizer.step()\n",
+        "    optimizer.step()\n    print('step', step)\n"
+        "    if model[0].weight.abs().max() > 1e3: os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    write_script(tmp_path, text, STEPS)
+    out, err = (process := command("train.py", "--lr", "0.1,1e9", "--seeds", "1", "--parallel", "2")).communicate()
+    assert process.returncode == 1, err
+    assert "no result for lr1000000000.0_seed0 ended with signal 9: step" in err
+    assert "AT THE SAME STEP" in out
+    document = json.loads((tmp_path / "runs/sweep/train/sweep.json").read_text())
+    assert [(cell["state"], cell["exit_code"]) for cell in document["cells"]] == [("finished", 0), ("failed", -9)]
+    assert document["cells"][1]["log"][-1].startswith("step ")
+    assert (tmp_path / "runs/sweep/train/lr0.1_seed0" / LOG).read_text().splitlines()[-1] == f"step {STEPS - 1}"
+
+
+def test_ctrl_c_ends_the_trainings_and_the_same_command_goes_on(command, tmp_path):
+    """The first seed's trainings end by themselves; the second's wait to be interrupted."""
+    text = "import time, pathlib\n" + scripts.PLAIN.replace(
+        "    optimizer.step()\n",
+        "    optimizer.step()\n    while torch.initial_seed() and not pathlib.Path('go').exists(): time.sleep(0.05)\n",
+    )
+    write_script(tmp_path, text, STEPS)
+    folder = tmp_path / "runs" / "sweep" / "train"
+    words = ("train.py", "--lr", "0.1,0.3", "--seeds", "2")
+    first = command(*words)
+    wait_for(lambda: len(stamps(folder)) == 2 and list(folder.glob("*_seed1/model/rank0-*")))
+    (rank,) = folder.glob("*_seed1/model/rank0-*")
+    pid = int(rank.name.split("-")[1])
+    assert alive(pid)
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    again = "deadneuron sweep train.py --lr 0.1,0.3 --seeds 2 --profile quick.toml"
+    assert f"2 of 4 trainings are finished. Go on with: {again}\n" in err
+    assert not alive(pid)
+    before = stamps(folder)
+    (tmp_path / "go").write_text("")
+    second = command(*words)
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert "2 finished already" in err
+    assert before.items() < stamps(folder).items()
+    assert "AT THE SAME STEP" in out
