@@ -62,11 +62,13 @@ def branch(
                 return loss
             return dict(model=model, optimizer=optimizer, step_fn=step, batches=loader)
 
-    It may give probe, scaler, extra, forward and multipliers too. Each multiple of the rate gets a few steps from that
-    state; then those units are counted that had fired before and are silent now. Nothing is written but the result,
-    with --run. What your code prints goes to stderr.
+    It may give probe, scaler, extra, forward and multipliers too. Each multiple of
+    the rate gets a few steps from that state; then those units are counted that had
+    fired before and are silent now. Nothing is written but the result, with --run.
+    What your code prints goes to stderr.
 
-    Exit code 0, or 1 with --fail-above, or 2 for wrong usage or a step that cannot be probed, or 130 after Ctrl-C.
+    Exit code 0, or 1 with --fail-above, or 2 for wrong usage or a step that cannot
+    be probed, or 130 after Ctrl-C.
     """
     # Inside and by name, so that --help waits neither for torch nor for pandas.
     setups = import_module("deadneuron.experiments.setups")
