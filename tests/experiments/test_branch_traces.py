@@ -1,4 +1,4 @@
-"""A training that is probed notices nothing: it goes on bit for bit, and so do its monitor, its loader and its dither."""
+"""A training that is probed notices nothing, bit for bit, and neither do its monitor, its loader and its dither."""
 
 from __future__ import annotations
 
