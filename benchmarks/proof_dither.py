@@ -126,7 +126,8 @@ def digits(work: Path, options: argparse.Namespace) -> str:
         for kind, many in pooled.items():
             rows += [[f"{name} {lr}", kind, of, *_told(hazard_ratio(many, of))] for of in ("deaths", "revivals")]
         costs.append([f"{name} {lr}", *_compared(ends)])
-        dated.append(f"{name}: {np.mean(np.array(lags) == 0):.0%} (upper quartile {np.percentile(lags, 75):.0f} steps)")
+        exact, error = np.mean(np.array(lags) == 0), np.percentile(lags, 75)
+        dated.append(f"{name}: {exact:.0%} (upper quartile of the error: {error:.0f} steps)")
     head = "optimizer | what is counted | of | events in high / low steps | ratio | 95 % interval | p"
     cost = "optimizer | diverged: without | with | training loss, last 50 steps: without | with | "
     cost += "accuracy: without | with | dead: without | with"
@@ -143,11 +144,12 @@ def digits(work: Path, options: argparse.Namespace) -> str:
         f"the training set for {PERMANENT} steps, dated by the update that silenced them there. *Silent, whole set*: "
         "every step in which a unit goes from firing on some image to none, and back; most of these are flickers.",
         "",
-        "The monitor's ratio is the weaker one. It sees a unit only on the mini-batches of the training: one that "
-        "fires on few images is silent in many batches before it dies, and its death is dated to an earlier step, "
-        "whose multiplier was another toss of the coin. That draws the ratio towards 1. Share of the monitor's deaths "
-        "behind whose date the unit fired on no image of the training set, within "
-        f"{PERMANENT} steps: {'; '.join(dated)}.",
+        "The monitor's ratio is weaker than that of lasting silence on the whole set. It sees a unit only on the "
+        "mini-batches of the training: one that fires on few images is silent in many batches before it dies, and its "
+        "death is dated to an earlier step, whose multiplier was another toss of the coin; its revival likewise to a "
+        "later one. That draws ratios towards 1. Share of the monitor's deaths whose date is exact (no image of the "
+        "training set makes the unit fire in the "
+        f"{PERMANENT} steps behind it): {'; '.join(dated)}.",
         "",
         f"What it costs: the same seeds with and without, {TRAINED + PERMANENT} steps (means over the seeds of which "
         "neither diverged; ± is 1.96 standard errors of the mean difference).",
