@@ -41,7 +41,7 @@ def test_json_gives_the_dead_units_of_the_first_layer_with_steps_and_rates(demo_
 def test_the_text_report_says_verdict_why_next_and_what_was_seen(demo_runs):
     lines = deadneuron("report", demo_runs / "lr0.2").stdout.splitlines()
     heads = [line.split()[0] for line in lines if line[:1].isalpha() and line[0].isupper()]
-    assert heads == ["VERDICT", "WHY", "NEXT", "SEEN"]
+    assert heads == ["VERDICT", "WHY", "LEARNING", "NEXT", "SEEN"]
     assert "3 of 3 activation sites seen" in lines[-1]
 
 

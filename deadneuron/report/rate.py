@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deadneuron.causes import CAUSES, Cause, Observed, RateBand, RateLink
+from deadneuron.causes import CAUSES, Cause, Observed, RateBand
 from deadneuron.records import Diagnosis, Thresholds
 from deadneuron.report.style import printable
 
@@ -34,7 +34,8 @@ def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
         if len(observed.bands) > 1:
             yield _bands(observed)
         yield from _observed(observed)
-    yield from (_link(link) for link in diagnosis.links if link.evidence in ("dither", "observed"))
+    own = (link for link in diagnosis.links if link.evidence in ("dither", "observed"))
+    yield from (("·", Text(printable(link.note))) for link in own)
     for trial in diagnosis.trials:
         yield from (("·", Text(printable(line))) for line in trial.summary)
 
@@ -74,15 +75,6 @@ def _observed(observed: Observed) -> Iterator[Line]:
         yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
     if observed.note:
         yield "·", Text(printable(observed.note), style="dim")
-
-
-def _link(link: RateLink) -> Line:
-    if link.evidence == "observed" or link.rate_ratio is None:
-        return "·", Text(printable(link.note))
-    span = "" if link.low is None or link.high is None else f" (95 % {link.low:.2g} to {link.high:.2g})"
-    chance = "" if link.p is None else f", p = {link.p:.2g}"
-    text = Text(f"{link.of} come {link.rate_ratio:.2g} times as often at the dither's high rates{span}{chance}")
-    return "·", text.append(f"\n{printable(link.note)}", style="dim")
 
 
 def _bands(observed: Observed) -> Table:

@@ -164,9 +164,11 @@ class Writer:
             again = [(kind, _Again(batch)) for kind, batches in made.items() for batch in batches if batch]
             with self._lock:
                 self._info = self._info or info
+                failed = bool(again or waiting)
                 kept = again + waiting + self._waiting
-                self._waiting = kept[-_KEEP:]
-            if len(kept) > _KEEP:
+                # What arrived while a slow disk was written to is not dropped: the next flush takes it.
+                self._waiting = kept[-_KEEP:] if failed else kept
+            if failed and len(kept) > _KEEP:
                 self.fail("run folder", "it could not be written for so long that records were dropped")
 
     def _made(self, kind: Kind, produce: Produce) -> Sequence[Record]:

@@ -13,7 +13,7 @@ import pytest
 from making import make_info, make_site, make_ticks, make_window
 
 from deadneuron.frames import read_run
-from deadneuron.records import Gap
+from deadneuron.records import Gap, Tick
 from deadneuron.store import layout, parts, writer
 from deadneuron.store.reader import read_folder
 
@@ -194,6 +194,22 @@ def test_records_that_wait_for_the_disk_are_bounded_and_the_newest_are_kept(make
     hidden.rename(made.folder)
     made.flush()
     assert steps(made.path) == list(range(23, 30))
+
+
+def test_what_arrives_during_a_slow_flush_is_not_dropped(make_writer, monkeypatch, failures):
+    monkeypatch.setattr(writer, "_KEEP", 7)
+    made = make_writer()
+
+    def slow():
+        for step in range(1, 30):
+            add_ticks(made, step, step)
+        return [Tick(0, 0.0, (0.1,))]
+
+    made.add("ticks", slow)
+    made.flush()
+    made.flush()
+    assert steps(made.path) == list(range(30))
+    assert failures == []
 
 
 class UnreadableError(Exception):
