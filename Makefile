@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-import proof labs docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-import proof proof-rate labs docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -45,6 +45,12 @@ bench-import: $(VENV)/.dev ## What `import deadneuron` costs
 
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
 	$(BIN)/python benchmarks/proof.py
+
+proof-rate: $(VENV)/.dev ## What ties deaths to the learning rate: causes, dither, branch, sweep (about 45 minutes)
+	$(BIN)/python benchmarks/proof_causes.py
+	$(BIN)/python benchmarks/proof_dither.py
+	$(BIN)/python benchmarks/proof_branch.py
+	$(BIN)/python benchmarks/proof_sweep.py
 
 labs: $(VENV)/.dev ## Run all labs and write their tables into docs/lab.md (a few minutes)
 	$(BIN)/python benchmarks/labs.py

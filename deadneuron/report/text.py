@@ -123,9 +123,13 @@ def _facts(finding: Finding) -> Iterator[str]:
 
 
 def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
-    for finding in (finding for finding in diagnosis.findings if finding.advice):
-        first, *more = (printable(line) for line in finding.advice.splitlines())
-        yield _item("→", Text("\n".join([f"{printable(finding.where)}: {first}", *more])))
+    places: dict[str, list[str]] = {}
+    for finding in diagnosis.findings:
+        if finding.advice and finding.where not in places.setdefault(finding.advice, []):
+            places[finding.advice].append(finding.where)
+    for advice, where in places.items():
+        first, *more = (printable(line) for line in advice.splitlines())
+        yield _item("→", Text("\n".join([f"{', '.join(map(printable, where))}: {first}", *more])))
     if not diagnosis.findings:
         yield _item("→", Text("nothing to change: hardly a unit died or fell silent"))
     if diagnosis.episodes:
