@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-import proof proof-rate labs docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import proof proof-rate labs docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 demo: $(VENV)/.demo ## Train three small nets and see neurons die
 	$(BIN)/deadneuron demo
@@ -39,6 +39,9 @@ bench-further: $(VENV)/.dev ## The same for functional activations and compiled 
 
 bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
 	$(BIN)/python benchmarks/sinks.py --write
+
+bench-reference: $(VENV)/.dev ## What a reference batch costs (about 2 minutes)
+	$(BIN)/python benchmarks/reference.py --write
 
 bench-import: $(VENV)/.dev ## What `import deadneuron` costs
 	$(BIN)/python benchmarks/importing.py --write
