@@ -262,7 +262,8 @@ def twins(work: Path) -> str:
         [
             f"{len(cells)} cells of {STEPS} steps. Compared: the loss of every step; at the end weights, buffers, "
             "gradients, optimizer states, and the random states of torch, numpy and Python. Full statistics fall into "
-            "every 3rd step, and a reference batch is run every 7th. `watch, x` is watched before it is compiled by x, `x, watch` after.",
+            "every 3rd step, and a reference batch is run every 7th. `watch, x` is watched before it is compiled by x, "
+            "`x, watch` after.",
             "",
             f"**{len(wrong)} of {len(cells)} cells are not as they must be**: the same bit for bit; with inductor, "
             "which may round otherwise when it compiles something else, the same random states (but for LBFGS where "
