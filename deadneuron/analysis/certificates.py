@@ -151,6 +151,7 @@ class Schedules:
         drawn = [ticks[f"dither:{group}"].to_numpy(dtype=float) for group in run.info.groups]
         pairs = zip(self._table.groups, drawn, strict=True)
         self._plain = [rates / np.where(np.isfinite(by), by, 1.0) for rates, by in pairs]
+        self._around: dict[tuple[int, int], tuple[float, float | None, float | None]] = {}  # many deaths share a step
         self._highest = [_running_maximum(rates) for rates in self._plain]
 
     def update(self, step: int, groups: Sequence[int]) -> tuple[int, int, int] | None:
@@ -166,6 +167,14 @@ class Schedules:
         Its own rate tells less than the highest one of the `kick_steps` up to it: a kick rings on for a few steps. The
         rise is that rate over the lowest within the patience, the height is that rate over the highest so far.
         """
+        key = (group, place)
+        if key not in self._around:
+            self._around[key] = self._look_around(step, group, place, thresholds)
+        return self._around[key]
+
+    def _look_around(
+        self, step: int, group: int, place: int, thresholds: Thresholds
+    ) -> tuple[float, float | None, float | None]:
         rates, steps = self._plain[group], self._table.steps
         lately = float(np.nanmax(rates[int(np.searchsorted(steps, step - thresholds.kick_steps)) : place + 1]))
         lowest = float(np.nanmin(rates[int(np.searchsorted(steps, step - thresholds.patience)) : place + 1]))

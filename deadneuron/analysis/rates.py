@@ -19,6 +19,7 @@ class RateTable:
         self.steps = ticks["step"].to_numpy()
         self.groups = [ticks[f"lr:{group}"].to_numpy(dtype=float) for group in run.info.groups]
         self.multipliers = [ticks[f"dither:{group}"].to_numpy(dtype=float) for group in run.info.groups]
+        self._found: dict[tuple[int, tuple[int, ...]], tuple[int, int] | None] = {}  # many deaths share a step
         self._moves = [np.flatnonzero(np.isfinite(rates)) for rates in self.groups]
 
     def moved(self, groups: Sequence[int]) -> Bools:
@@ -39,6 +40,12 @@ class RateTable:
 
     def update(self, step: int, groups: Sequence[int]) -> tuple[int, int] | None:
         """(group, place in `steps`) of that update: of the first group where several moved in it."""
+        key = (step, tuple(groups))
+        if key not in self._found:
+            self._found[key] = self._look_up(*key)
+        return self._found[key]
+
+    def _look_up(self, step: int, groups: tuple[int, ...]) -> tuple[int, int] | None:
         place, found = int(np.searchsorted(self.steps, step)), None
         for group in groups:
             moves = self._moves[group] if group < len(self._moves) else self.steps[:0]
