@@ -72,20 +72,36 @@ def _slow() -> str:
 
 
 def _lower_rate(deaths: Sequence[Episode], evidence: Evidence) -> str:
-    tried = [trial for trial in evidence.trials if trial.safe is not None]
-    if tried:
-        best = min(reversed(tried), key=lambda trial: STRENGTH.index(trial.kind))
-        share = f"{evidence.thresholds.branch:.0%}"
-        beyond = f", and {best.over:.3g} is over it" if best.over is not None else ""
-        return f"train at rate {best.safe:.3g}: the {best.kind} lost less than {share} of the units there{beyond}"
     span = rate_span(deaths)
+    latest = sorted({trial.kind: trial for trial in evidence.trials}.values(), key=lambda t: STRENGTH.index(t.kind))
+    found = next((trial for trial in latest if trial.safe is not None), None)
+    if found is not None and found.safe is not None and (span is None or found.safe < span[1]):
+        beyond = f", and {found.over:.3g} is over it" if found.over is not None else ""
+        share = f"{_limit(found, evidence)} of the units there"
+        return f"train at rate {found.safe:.3g}: the {found.kind} lost less than {share}{beyond}"
     if span is None:
         return "try a lower learning rate"
-    rate = f"train again at a lower rate (try {span[0] / 4:.2g}, a quarter of the lowest that a death used"
+    if span[1] <= 0:
+        return "the updates that these deaths are dated by used rate 0: look for another cause first"
+    lowest = min(death.rate for death in deaths if death.rate is not None and death.rate > 0)
+    over = next((trial for trial in latest if trial.safe is None and trial.over and trial.over <= lowest / 4), None)
+    if over is not None and over.over is not None:
+        share = f"{_limit(over, evidence)} of the units or more at {over.over:.3g}, the lowest that it tried"
+        return f"train again at a lower rate (try {over.over / 4:.2g}: the {over.kind} lost {share})"
+    rate = f"train again at a lower rate (try {lowest / 4:.2g}, a quarter of the lowest that a death used"
+    if found is not None:
+        share = f"the {found.kind} lost less than {_limit(found, evidence)} of the units at {found.safe:.3g}"
+        return f"{rate}; {share}, but these died at no higher one)"
     shown = next((link for link in evidence.links if _is_effect(link)), None)
     if shown is not None and shown.rate_ratio is not None:
         return f"{rate}; the {shown.evidence} saw {shown.rate_ratio:.2g} times the deaths at its higher rates)"
     return f"{rate}; deadneuron branch or sweep can tell whether that helps)"
+
+
+def _limit(trial: Trial, evidence: Evidence) -> str:
+    """The share of units that a trial was judged by: its own, where it notes one."""
+    own = trial.result.get("threshold", trial.result.get("limit"))
+    return f"{own if isinstance(own, float) else evidence.thresholds.branch:.0%}"
 
 
 def _is_effect(link: RateLink) -> bool:
@@ -96,6 +112,9 @@ def _warm_up(deaths: Sequence[Episode], evidence: Evidence) -> str | None:
     """Where at least half of the deaths fell in the first steps: a warm-up over twice the time of nine in ten."""
     steps = sorted(death.first_step for death in deaths)
     early = [step for step in steps if step < evidence.thresholds.patience]
+    span = rate_span(deaths)
+    if span is not None and span[1] <= 0:  # a rate of 0 needs no warming up
+        return None
     if not early or len(early) * 2 < len(steps):
         return None
     last = early[math.ceil(0.9 * len(early)) - 1]
@@ -108,7 +127,7 @@ def _momentum(deaths: Sequence[Episode], settings: Mapping[str, Any], *, early: 
     """What momentum does to a rate: the velocity of a steady gradient is the rate over 1 - momentum. Of Adam's first
     updates it is only told where deaths are `early`: with its moments corrected for their bias they are ± the rate."""
     momentum, span = settings.get("momentum"), rate_span(deaths)
-    if isinstance(momentum, float) and 0 < momentum < 1 and span is not None:
+    if isinstance(momentum, float) and 0 < momentum < 1 and span is not None and span[1] > 0:
         times = 1 / (1 - momentum)
         return (
             f"momentum {momentum:g} makes steps of one direction add up to {times:.3g} times the rate "

@@ -47,9 +47,9 @@ def observed_links(run: Run, episodes: Sequence[Episode], thresholds: Thresholds
     had any.
     """
     of_group = {series.group: series for series in hazard_series(run, episodes, thresholds)}
-    links = []
-    for group in range(len(run.info.groups)):
-        note, series = _told(run, episodes, group), of_group.get(group)
+    by_group, links = _by_group(run, episodes), []
+    for group, name in enumerate(run.info.groups):
+        note, series = _told(by_group.get(group, []), name), of_group.get(group)
         if note:
             found = (None, None, None) if series is None else _Blocks(series, run.info.sampling.window).ratio()
             links.append(RateLink(None, group, "observed", "deaths", *found, None, note))
@@ -175,25 +175,25 @@ def _why_no_test(series: Series, bands: Sequence[RateBand]) -> str:
     )
 
 
-def _told(run: Run, episodes: Sequence[Episode], group: int) -> str:
-    """The deaths by updates of this group in one line, "" if there is none."""
+def _by_group(run: Run, episodes: Sequence[Episode]) -> dict[int, list[Episode]]:
+    """Deaths whose rate is known, by the parameter group whose update killed."""
     groups_of, table = {site.number: site.groups for site in run.sites}, RateTable(run)
-    deaths = [
-        death
-        for death in deaths_of(episodes)
-        if death.rate is not None
-        and group in groups_of[death.site]
-        and (used := table.used(death.first_step, groups_of[death.site])) is not None
-        and used[0] == group
-    ]
+    found: dict[int, list[Episode]] = {}
+    for death in deaths_of(episodes):
+        used = table.used(death.first_step, groups_of[death.site]) if death.rate is not None else None
+        if used is not None:
+            found.setdefault(used[0], []).append(death)
+    return found
+
+
+def _told(deaths: Sequence[Episode], name: str) -> str:
+    """The deaths by updates of one group in one line, "" if there is none."""
     rates = sorted(d.rate for d in deaths if d.rate is not None)
     if not rates:
         return ""
     span = f"{rates[0]:.3g}" if rates[0] == rates[-1] else f"{rates[0]:.3g} to {rates[-1]:.3g}"
     many = "1 death by an update" if len(deaths) == 1 else f"{len(deaths)} deaths by updates"
     back = sum(death.last_step is not None for death in deaths)
-    note = f"{many} of {run.info.groups[group]} that used rate {span}" + (
-        f"; {back} of them revived later" if back else ""
-    )
+    note = f"{many} of {name} that used rate {span}" + (f"; {back} of them revived later" if back else "")
     steps = ", ".join(f"{step} ({count})" for step, count, _ in worst_steps(deaths, 3) if count > 1)
     return note + (f"; most in steps {steps}" if steps else "")

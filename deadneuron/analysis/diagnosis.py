@@ -20,6 +20,7 @@ from deadneuron.analysis.rates import RateTable, deaths_of
 from deadneuron.analysis.signs import find_signs
 from deadneuron.analysis.start import first_step
 from deadneuron.analysis.verdicts import judge_site, share_history
+from deadneuron.causes import Certificate
 from deadneuron.frames import Run, read_run
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import (
@@ -55,6 +56,9 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
     }
     episodes = [episode for own in by_site.values() for episode in own]
     certificates = certify(run, episodes, thresholds)
+    certified: dict[int, list[Certificate]] = {}
+    for certificate in certificates:
+        certified.setdefault(certificate.site, []).append(certificate)
     interventions = [*dither_links(run, episodes, thresholds), *(link for trial in run.trials for link in trial.links)]
     links = (*interventions, *observed_links(run, episodes, thresholds))
     verdicts: list[Verdict] = []
@@ -71,7 +75,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         verdict = judge_site(timeline, own, thresholds, end, diverged=not output.finite)
         dead = [episode for episode in own if episode.last_step is None]
         evidence = Evidence(
-            certificates=[c for c in certificates if c.site == site.number],
+            certificates=certified.get(site.number, []),
             trials=run.trials,
             links=links,
             settings=_settings(run, site),

@@ -19,6 +19,8 @@ class RateTable:
         self.steps = ticks["step"].to_numpy()
         self.groups = [ticks[f"lr:{group}"].to_numpy(dtype=float) for group in run.info.groups]
         self.multipliers = [ticks[f"dither:{group}"].to_numpy(dtype=float) for group in run.info.groups]
+        self._found: dict[tuple[int, tuple[int, ...]], tuple[int, int] | None] = {}  # many deaths share a step
+        self._moves = [np.flatnonzero(np.isfinite(rates)) for rates in self.groups]
 
     def moved(self, groups: Sequence[int]) -> Bools:
         """Whether each of `steps` moved one of the groups."""
@@ -33,15 +35,24 @@ class RateTable:
 
     def used(self, step: int, groups: Sequence[int]) -> tuple[int, float] | None:
         """(group, rate) of that update."""
-        known = [group for group in groups if group < len(self.groups)]
-        if not known:
-            return None
-        for index in range(int(np.searchsorted(self.steps, step)), len(self.steps)):
-            for group in known:
-                rate = self.groups[group][index]
-                if np.isfinite(rate):
-                    return group, float(rate)
-        return None
+        found = self.update(step, groups)
+        return None if found is None else (found[0], float(self.groups[found[0]][found[1]]))
+
+    def update(self, step: int, groups: Sequence[int]) -> tuple[int, int] | None:
+        """(group, place in `steps`) of that update: of the first group where several moved in it."""
+        key = (step, tuple(groups))
+        if key not in self._found:
+            self._found[key] = self._look_up(*key)
+        return self._found[key]
+
+    def _look_up(self, step: int, groups: tuple[int, ...]) -> tuple[int, int] | None:
+        place, found = int(np.searchsorted(self.steps, step)), None
+        for group in groups:
+            moves = self._moves[group] if group < len(self._moves) else self.steps[:0]
+            later = int(np.searchsorted(moves, place))
+            if later < len(moves) and (found is None or moves[later] < found[1]):
+                found = group, int(moves[later])
+        return found
 
 
 def deaths_of(episodes: Sequence[Episode]) -> list[Episode]:

@@ -66,9 +66,12 @@ class Snapshot:
         A Ctrl-C meanwhile is heard when this is done.
         """
         with uninterrupted(), aside(), torch.no_grad():
-            wrong = []
+            wrong: list[str] = []
             for act in self._undo:
-                act()
+                try:
+                    act()
+                except Exception as error:  # the others must be done all the same
+                    wrong.append(f"{type(error).__name__}: {error}")
             wrong += self._memory.write_back()
             for state in self._states:
                 wrong += state.put_back()

@@ -15,6 +15,8 @@ from deadneuron.measure.aside import aside, is_without_data
 from deadneuron.measure.rng import recall_generator, rng_state, set_rng_state
 
 MAPS = (dict, OrderedDict, defaultdict)
+_CONTAINERS = (*MAPS, list, deque, set, tuple)
+_PLAIN = (type(None), bool, int, float, str)
 Undo = Callable[[], object]
 
 
@@ -22,10 +24,11 @@ Undo = Callable[[], object]
 def kept(model: nn.Module) -> Iterator[None]:
     """Whatever forward passes in here change of the model is as before afterwards, also after an exception.
 
-    That is: training flags; values of buffers, of tensors that are plain attributes, and of embeddings that a forward
-    pass renormalizes (bit-exact, in the same tensors); which buffers, parameters, submodules and other attributes each
-    module has; the contents of its plain lists, dicts, sets and deques; its own random generators and the global ones
-    of every device; the grad mode. An enclosing autocast keeps no casts of weights that were made in here.
+    That is: training flags; values of buffers, of tensors in plain attributes, and of embeddings that a forward pass
+    renormalizes (bit-exact, in the same tensors); which buffers, parameters, submodules and other attributes each
+    module has; the contents of its plain lists, dicts, sets and deques, and of those in them; its own random generators
+    and the global ones of every device; the grad mode. An enclosing autocast keeps no casts of weights that were made
+    in here.
 
     Not kept: parameters that are changed by anything else than a renormalizing embedding (see `Snapshot`), lazy modules
     that take shape, and what hooks of the user change outside the model. Costs a copy of the buffers.
@@ -39,12 +42,18 @@ def kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(cache)
+        failed: list[Exception] = []
         with aside():
             with torch.no_grad():
                 for step in undo:
-                    step()
+                    try:
+                        step()
+                    except Exception as error:  # the others must be done all the same
+                        failed.append(error)
             torch.set_grad_enabled(grad)
         set_rng_state(numbers)
+        if failed:
+            raise failed[0]
 
 
 def attributes_of(module: nn.Module) -> Iterator[Undo]:
@@ -56,34 +65,52 @@ def attributes_of(module: nn.Module) -> Iterator[Undo]:
         yield partial(setattr, module, "training", module.training)
     else:
         yield partial(put_back, vars(module), dict(vars(module)))
+        held: set[int] = set()
         for value in list(vars(module).values()):
-            yield from _of_attribute(value)
+            yield from _of_attribute(value, held)
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:
-    """Tensors, each once, whose values a forward pass may change: buffers, and what is kept as a plain attribute."""
+    """Tensors, each once, whose values a forward pass may change: buffers, and plain attributes or what is in them."""
     found: dict[int, Tensor] = {}
     for module in model.modules():
         tensors: list[Tensor] = list(module.buffers(recurse=False))
-        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
+        held: set[int] = set()
+        tensors += [one for value in vars(module).values() for one in _tensors_in(value, held)]
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
             tensors.append(module.weight)
         found |= {id(one): one for one in tensors if not torch.nn.parameter.is_lazy(one) and has_memory(one)}
     return list(found.values())
 
 
-def _of_attribute(value: Any) -> Iterator[Undo]:
+def _of_attribute(value: Any, held: set[int]) -> Iterator[Undo]:
     kind = type(value)
-    if kind in MAPS:
-        yield partial(put_back, value, dict(value))
-    elif kind in (list, deque):
-        yield partial(_fill, value, list(value))
-    elif kind is set:
-        yield partial(_fill_set, value, set(value))
-    else:
+    if kind in _CONTAINERS:
+        if id(value) in held:
+            return
+        held.add(id(value))
+        if kind in MAPS:
+            yield partial(put_back, value, dict(value))
+        elif kind in (list, deque):
+            yield partial(_fill, value, list(value))
+        elif kind is set:
+            yield partial(_fill_set, value, set(value))
+        for inner in list(value.values() if kind in MAPS else value):
+            yield from _of_attribute(inner, held)
+    elif kind not in _PLAIN:
         recall = recall_generator(value)
         if recall is not None:
             yield recall
+
+
+def _tensors_in(value: Any, held: set[int]) -> Iterator[Tensor]:
+    """Those in a container, and in the containers in it; parameters there are changed by no forward pass."""
+    if type(value) in _CONTAINERS and id(value) not in held:
+        held.add(id(value))
+        for inner in value.values() if type(value) in MAPS else value:
+            yield from _tensors_in(inner, held)
+    elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        yield value
 
 
 def put_back(mapping: dict[Any, Any], before: dict[Any, Any]) -> None:
@@ -112,9 +139,18 @@ def write_back(tensor: Tensor, alias: Tensor, values: Tensor) -> None:
     with torch.inference_mode(alias.is_inference()):
         if not has_memory(alias):  # freed since: torch would write there all the same
             alias.untyped_storage().resize_(_end(alias))
-        alias.copy_(values)
+        _once(alias).copy_(_once(values, alias))
         if _place(tensor) != _place(alias):
             tensor.data = alias
+
+
+def _once(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """A view of an expanded tensor that shows each place of its memory once (of one that is `like` it, the same)."""
+    like = tensor if like is None else like
+    if like.layout is torch.strided and type(like.data) is Tensor:
+        for axis, stride in enumerate(like.stride()):
+            tensor = tensor.narrow(axis, 0, 1) if stride == 0 and tensor.shape[axis] > 1 else tensor
+    return tensor
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from numbers import Real
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -135,14 +136,14 @@ class _Scaling:
         for handle in self._handles:
             handle.remove()
 
-    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if is_nested(optimizer):
-            return
+            return None
         self.restore()  # the last step may have raised: then no post-hook ran
         self.used = None
         acting = [member for member in self.members if not (member.dither and self.paused)]
         if not acting:
-            return
+            return None
         self.factor, total = math.nan, 1.0
         for member in acting:
             drawn = member.draw()
@@ -157,6 +158,22 @@ class _Scaling:
                 self.held.append(replace(shared, group=group))
             elif isinstance(rate, (Real, Tensor)):
                 self.held.append(_multiply(group, total))
+        if len(args) > 1 and callable(args[1]):  # behind the optimizer itself
+            return (args[0], self._guarded(args[1]), *args[2:]), kwargs
+        return (args, kwargs | {"closure": self._guarded(kwargs["closure"])}) if kwargs.get("closure") else None
+
+    def _guarded(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """If it raises no post-hook runs, and a loop that catches that may go on with its scheduler."""
+
+        @wraps(closure)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return closure(*args, **kwargs)
+            except BaseException:
+                self.restore()
+                raise
+
+        return guarded
 
     def _after(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.held is None or is_nested(optimizer):

@@ -95,7 +95,8 @@ def _bands(observed: Observed) -> Table:
 
 
 def _span(band: RateBand) -> str:
-    return f"{band.low:.3g}" if band.low == band.high else f"{band.low:.3g}–{band.high:.3g}"
+    low, high = f"{band.low:.3g}", f"{band.high:.3g}"
+    return low if low == high else f"{low}–{high}"
 
 
 def _hazard(value: float | None, low: float | None, high: float | None) -> str:

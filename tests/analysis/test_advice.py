@@ -24,8 +24,8 @@ def link(evidence="dither", ratio=2.93, low=1.7, of="deaths", p=0.001):
     return RateLink(None, 0, evidence, of, ratio, low, 4.1, p, "")
 
 
-def trial(kind, safe, over=0.4):
-    return Trial(kind, "2024-02-29T12:00:00+00:00", safe, over, (), ())
+def trial(kind, safe, over=0.4, **result):
+    return Trial(kind, "2024-02-29T12:00:00+00:00", safe, over, (), (), result)
 
 
 def advice(made=(), *, own=(), trials=(), links=(), settings=None):
@@ -47,6 +47,37 @@ def test_a_trial_names_its_rate_and_a_branch_stands_before_a_sweep_and_the_lates
     assert said.startswith("train at rate 0.025: the branch lost less than 15% of the units there, and 0.4 is over it")
     assert advice(trials=[trial("sweep", 0.1, None)]).startswith("train at rate 0.1: the sweep lost less than 15%")
     assert "quarter" in advice(trials=[trial("branch", None)]), "no rate was under the threshold"
+
+
+@pytest.mark.parametrize("safe", [0.2, 0.3])
+def test_a_rate_is_not_advised_that_is_no_lower_than_those_of_the_deaths(safe):
+    said = advice(trials=[trial("branch", safe)])
+    assert said.startswith(
+        "train again at a lower rate (try 0.05, a quarter of the lowest that a death used; the branch "
+    )
+    assert f"lost less than 15% of the units at {safe}, but these died at no higher one)" in said
+
+
+def test_where_the_latest_trial_found_no_rate_under_the_threshold_the_advice_lies_below_what_it_tried():
+    said = advice(trials=[trial("branch", 0.1), trial("branch", None, 0.04)])
+    assert said.startswith(
+        "train again at a lower rate (try 0.01: the branch lost 15% of the units or more at 0.04, the"
+    )
+    assert "train at rate 0.1: the sweep" in advice(trials=[trial("sweep", 0.1), trial("branch", None, 0.4)])
+
+
+def test_a_trial_is_told_with_the_threshold_that_it_was_judged_by():
+    assert "the branch lost less than 5% of the units" in advice(trials=[trial("branch", 0.1, threshold=0.05)])
+    assert "the sweep lost less than 25% of the units" in advice(trials=[trial("sweep", 0.1, limit=0.25)])
+
+
+def test_deaths_at_rate_0_ask_for_no_lower_rate_and_no_warm_up():
+    said = advice(deaths(3, 5, 8, rate=0.0), settings={"momentum": 0.9, "betas": [0.9, 0.999]})
+    assert said.startswith("the updates that these deaths are dated by used rate 0: look for another cause first\n")
+    assert "try" not in said
+    assert "warm-up" not in said
+    assert "momentum" not in said
+    assert "try 0.05, a quarter of the lowest" in advice([*deaths(3, rate=0.0), *deaths(307)])
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,32 @@ def test_the_first_pass_of_the_reference_after_the_death_tells_of_a_data_shift(r
     assert (made.on_reference, made.cause) == (share, cause)
 
 
+@pytest.mark.parametrize(
+    ("unseen", "fall", "cause"),
+    [
+        (range(DEATH + 1, DEATH + 40), 1, "unknown"),  # a pause: it fell within 1 to 40 steps
+        (range(DEATH + 1, DEATH + 3), 1, "kick"),  # within 3 at most
+        (range(DEATH - 20, DEATH - 10), 1, "unknown"),  # which steps of a window were not seen is not known
+        (range(110, 130), 1, "kick"),  # in the window before the one of the fall
+        (range(DEATH - 8, DEATH - 4), 12, "unknown"),  # it may have been common in these
+        (range(DEATH - 8, DEATH - 6), 12, "gradual"),
+        ([s for s in range(STEPS) if s % 20 != DEATH % 20], 1, "unknown"),  # an evaluation now and then
+    ],
+)
+def test_what_was_not_seen_is_not_taken_for_a_fall_or_for_silence(unseen, fall, cause):
+    fired = lives(UNITS, STEPS, {1: [(DEATH + 1, STEPS - 1)]})
+    seen = [None if step in unseen else row for step, row in enumerate(fired)]
+    made = only(planted(fall=fall, fired=seen, thresholds=make_thresholds(patience=10, samples=30)))
+    assert (made.last_active, made.fall, made.cause) == (DEATH, fall, cause)
+
+
+def test_a_site_that_was_seen_in_no_step_of_a_window():
+    windows = planted()._stored.windows
+    lost = [window for window in windows if window.first_step != 150]  # dead from the one before on
+    made = only(make_run([SITE], lost, make_ticks([0.1] * STEPS)))
+    assert (made.last_active, made.fall, made.cause) == (149, 1, "unknown")
+
+
 def test_a_data_shift_is_told_whatever_the_fall():
     assert only(planted(fall=20, reference=[(199, 101, 50)])).cause == "data shift"
 

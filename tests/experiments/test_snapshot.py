@@ -15,6 +15,7 @@ from deadneuron.errors import BranchError, UsageError
 from deadneuron.experiments.interrupts import uninterrupted
 from deadneuron.experiments.memory import same_bits
 from deadneuron.experiments.snapshot import Snapshot
+from deadneuron.measure.keeping import write_back
 from deadneuron.measure.rng import differing, rng_state
 
 
@@ -257,12 +258,38 @@ def test_memory_that_was_freed_or_exchanged_meanwhile():
     assert model[1].bias.data_ptr() == place
 
 
-def test_what_shows_one_place_twice_is_named():
+def test_what_shows_one_place_twice():
     model = nn.Linear(2, 3)
-    model.register_buffer("wide", torch.ones(1).expand(3))
+    model.register_buffer("wide", torch.arange(2.0)[:, None].expand(2, 3))
     snapshot = Snapshot(model, torch.optim.SGD(model.parameters(), 0.1))
-    with pytest.raises(BranchError, match=r"\(model\.wide \(RuntimeError\)\)"):
+    model.wide[:, 0] += 1
+    snapshot.restore()
+    assert model.wide.tolist() == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+
+
+def test_what_cannot_be_put_back_is_named_and_all_else_is_put_back(monkeypatch):
+    class Stubborn(random.Random):
+        def setstate(self, state):
+            raise ValueError("not again")
+
+    def refuse(tensor, alias, values):
+        if tensor is model.wide:
+            raise RuntimeError
+        write_back(tensor, alias, values)
+
+    monkeypatch.setattr("deadneuron.experiments.memory.write_back", refuse)
+    model = nn.Linear(2, 3)
+    model.register_buffer("wide", torch.ones(5))
+    model.random = Stubborn()
+    snapshot = Snapshot(model, torch.optim.SGD(model.parameters(), 0.1))
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight += 1
+    model.eval()
+    with pytest.raises(BranchError, match=r"\(ValueError: not again, model\.wide \(RuntimeError\)\)"):
         snapshot.restore()
+    assert torch.equal(model.weight, before)
+    assert model.training
 
 
 def test_state_that_cannot_be_copied_and_lazy_layers_are_said_at_once():

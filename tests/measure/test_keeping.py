@@ -86,6 +86,68 @@ def test_all_that_a_module_changes_of_itself_is_back():
     assert torch.is_grad_enabled()
 
 
+def test_what_lies_in_containers_that_lie_in_containers():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.caches = [{"keys": torch.zeros(3), "lengths": [0]}, {"keys": torch.ones(2), "lengths": []}]
+            self.nested = {"noise": (torch.Generator().manual_seed(3),), "seen": deque([{5}])}
+            self.nested["self"] = self.caches  # twice, and one that holds itself
+            self.caches.append(self.caches)
+
+        def forward(self, x):
+            for cache in self.caches[:2]:
+                cache["keys"] += 1
+                cache["lengths"].append(7)
+            self.nested["seen"][0].add(6)
+            return x + torch.rand(1, generator=self.nested["noise"][0])
+
+    model = Deep()
+    model(torch.zeros(1))
+    places = [id(cache["keys"]) for cache in model.caches[:2]]
+    draws = model.nested["noise"][0].get_state()
+    with kept(model):
+        model(torch.zeros(1))
+        assert model.caches[1]["lengths"] == [7, 7]
+    assert [cache["keys"].tolist() for cache in model.caches[:2]] == [[1.0, 1.0, 1.0], [2.0, 2.0]]
+    assert [id(cache["keys"]) for cache in model.caches[:2]] == places
+    assert [cache["lengths"] for cache in model.caches[:2]] == [[0, 7], [7]]
+    assert model.nested["seen"][0] == {5, 6}
+    assert torch.equal(model.nested["noise"][0].get_state(), draws)
+
+
+def test_an_expanded_buffer():
+    model = nn.Linear(5, 7)
+    model.register_buffer("wide", torch.arange(3.0)[:, None].expand(2, 3, 5))
+    with kept(model):
+        model.wide[0, :, 0] += 1
+    assert torch.equal(model.wide, torch.arange(3.0)[:, None].expand(2, 3, 5))
+    assert model.wide.stride() == (0, 1, 0)
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it():
+    class Stubborn(random.Random):
+        def setstate(self, state):
+            raise ValueError("not again")
+
+    model = Restless()
+    model.stubborn = Stubborn()
+    model.behind = torch.arange(2.0)
+    numbers = rng_state()
+
+    def look():
+        with kept(model):
+            model(torch.randn(3, 5))
+            model.behind += 1
+
+    with pytest.raises(ValueError, match="not again"):
+        look()
+    assert model.training
+    assert model.behind.tolist() == [0.0, 1.0]
+    assert differing(numbers, rng_state()) == []
+    assert torch.is_grad_enabled()
+
+
 def test_also_after_an_exception():
     model = Restless()
     before = image(model)

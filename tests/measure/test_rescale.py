@@ -202,6 +202,32 @@ def test_copies_and_pickles_know_nothing_of_it():
         assert twin.state_dict() == sgd().state_dict()
 
 
+@pytest.mark.parametrize("how", ["positional", "keyword"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_closure_that_raises_leaves_the_rate_as_it_was_for_a_scheduler_behind_it(how, error):
+    optimizer = sgd()
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    Rescale(optimizer, lambda: 3.0)
+    seen = []
+
+    def closure():
+        seen.append(optimizer.param_groups[0]["lr"])
+        if len(seen) == 1:
+            raise error("the user's own")
+        return torch.tensor(7.0)
+
+    def step():
+        return optimizer.step(closure) if how == "positional" else optimizer.step(closure=closure)
+
+    with pytest.raises(error, match="own"):
+        step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == LR / 2
+    assert step() == 7.0
+    assert seen == [3 * LR, 3 * LR / 2]
+    assert optimizer.param_groups[0]["lr"] == LR / 2
+
+
 def test_it_does_not_keep_an_optimizer_alive():
     optimizer = sgd()
     rescale = Rescale(optimizer, lambda: 3.0, dither=True)
