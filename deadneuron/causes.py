@@ -63,6 +63,7 @@ class Observed:
     bands: tuple[RateBand, ...]
     dispersion: float | None  # of deaths over blocks of steps: 1 if they fall independently, larger in bursts
     safe: float | None  # the largest rate such that neither it nor a lower one was used by a death
+    last_step: int  # the last update whose deaths can be known; later ones are in no band
     note: str  # why this is no test
 
 

@@ -311,6 +311,7 @@ class Diagnosis:
     verdicts: tuple[Verdict, ...]
     episodes: tuple[Episode, ...]
     history: tuple[History, ...]
+    answer: str  # whether it was the learning rate, in one sentence; empty where nobody died and nothing was tried
     certificates: tuple[Certificate, ...]
     observed: tuple[Observed, ...]
     links: tuple[RateLink, ...]

@@ -57,7 +57,7 @@ def test_the_default_numbers_are_those_that_were_agreed():
         kick_rate=0.5,
         kick_rise=1.5,
         gradual_steps=10,
-        shift=0.005,
+        shift=0.01,
         branch=0.15,
     )
 

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from deadneuron.causes import STRENGTH, Cause, Certificate, RateLink, Trial
@@ -37,11 +38,11 @@ def advise(deaths: Sequence[Episode], evidence: Evidence) -> str:
     if most == "data shift":
         return _data(evidence.certificates)
     parts = [_lower_rate(deaths, evidence)]
-    if most == "gradual":
+    if most == "gradual" and not evidence.trials and not any(map(_is_effect, evidence.links)):
         parts.insert(0, _slow())
     warm_up = _warm_up(deaths, evidence)
     parts += filter(None, [warm_up, _momentum(deaths, evidence.settings, early=warm_up is not None)])
-    parts.append(f"or put a normalisation in front of it, or use {LEAKY}")
+    parts.append(f"a normalisation in front of it, or {LEAKY}, may help too")
     return "\n".join(parts)
 
 
@@ -72,30 +73,40 @@ def _slow() -> str:
 
 
 def _lower_rate(deaths: Sequence[Episode], evidence: Evidence) -> str:
-    span = rate_span(deaths)
+    rates = sorted(death.rate for death in deaths if death.rate is not None)
+    if not rates:
+        return "try a lower learning rate"
+    if rates[-1] <= 0:
+        return "the updates that these deaths are dated by used rate 0: look for another cause first"
+    middle = median([rate for rate in rates if rate > 0])
     latest = sorted({trial.kind: trial for trial in evidence.trials}.values(), key=lambda t: STRENGTH.index(t.kind))
     found = next((trial for trial in latest if trial.safe is not None), None)
-    if found is not None and found.safe is not None and (span is None or found.safe < span[1]):
+    if found is not None and found.safe is not None and _is_well_below(found, middle):
         beyond = f", and {found.over:.3g} is over it" if found.over is not None else ""
         share = f"{_limit(found, evidence)} of the units there"
         return f"train at rate {found.safe:.3g}: the {found.kind} lost less than {share}{beyond}"
-    if span is None:
-        return "try a lower learning rate"
-    if span[1] <= 0:
-        return "the updates that these deaths are dated by used rate 0: look for another cause first"
-    lowest = min(death.rate for death in deaths if death.rate is not None and death.rate > 0)
-    over = next((trial for trial in latest if trial.safe is None and trial.over and trial.over <= lowest / 4), None)
+    over = next((trial for trial in latest if trial.safe is None and trial.over and trial.over <= middle / 4), None)
     if over is not None and over.over is not None:
         share = f"{_limit(over, evidence)} of the units or more at {over.over:.3g}, the lowest that it tried"
         return f"train again at a lower rate (try {over.over / 4:.2g}: the {over.kind} lost {share})"
-    rate = f"train again at a lower rate (try {lowest / 4:.2g}, a quarter of the lowest that a death used"
+    rate = f"train again at a lower rate (try {middle / 4:.2g}, a quarter of what the median death used"
     if found is not None:
         share = f"the {found.kind} lost less than {_limit(found, evidence)} of the units at {found.safe:.3g}"
-        return f"{rate}; {share}, but these died at no higher one)"
-    shown = next((link for link in evidence.links if _is_effect(link)), None)
-    if shown is not None and shown.rate_ratio is not None:
-        return f"{rate}; the {shown.evidence} saw {shown.rate_ratio:.2g} times the deaths at its higher rates)"
-    return f"{rate}; deadneuron branch or sweep can tell whether that helps)"
+        return f"{rate}; {share}, from where it was made, but half of these died at {middle:.3g} or less)"
+    shown = next((link for link in evidence.links if link.evidence != "observed" and link.of == "deaths"), None)
+    if shown is None or shown.rate_ratio is None:
+        return f"{rate}; deadneuron branch or sweep can tell whether that helps)"
+    times = f"{shown.rate_ratio:.2g} times the deaths at its higher rates"
+    return f"{rate}; the {shown.evidence} saw {times}{'' if _is_effect(shown) else ', which may be chance'})"
+
+
+def _is_well_below(trial: Trial, middle: float) -> bool:
+    """Whether the rate that a trial found safe is a way out for units half of which died at `middle` or above.
+
+    A sweep trained from the beginning; a branch speaks only of what follows the step that it was made at, which may be
+    after most deaths: its rate must be at most half.
+    """
+    return trial.safe is not None and (trial.safe < middle if trial.kind == "sweep" else trial.safe <= middle / 2)
 
 
 def _limit(trial: Trial, evidence: Evidence) -> str:

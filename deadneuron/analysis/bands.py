@@ -36,7 +36,8 @@ def observe(run: Run, episodes: Sequence[Episode], thresholds: Thresholds) -> tu
     for series in hazard_series(run, episodes, thresholds):
         blocks = _Blocks(series, run.info.sampling.window)
         bands, name = blocks.bands(), run.info.groups[series.group]
-        made.append(Observed(series.group, name, bands, blocks.dispersion, _safe(series), _why_no_test(series, bands)))
+        last, why = int(series.steps[-1]), _why_no_test(series, bands)
+        made.append(Observed(series.group, name, bands, blocks.dispersion, _safe(series), last, why))
     return tuple(made)
 
 

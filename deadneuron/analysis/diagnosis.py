@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deadneuron.analysis.advice import Evidence, advise
+from deadneuron.analysis.answer import answer
 from deadneuron.analysis.bands import observe, observed_links
 from deadneuron.analysis.certificates import certify
 from deadneuron.analysis.dithered import dither_links
@@ -61,6 +62,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         certified.setdefault(certificate.site, []).append(certificate)
     interventions = [*dither_links(run, episodes, thresholds), *(link for trial in run.trials for link in trial.links)]
     links = (*interventions, *observed_links(run, episodes, thresholds))
+    observed = observe(run, episodes, thresholds)
     verdicts: list[Verdict] = []
     findings: list[Finding] = [] if output.since is None else [of_run(output.since)]
     if run.timelines and not len(run.ticks) and run.phase == "train":
@@ -113,8 +115,9 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         verdicts=tuple(verdicts),
         episodes=tuple(episodes),
         history=tuple(share_history(timeline, thresholds) for timeline in run.timelines.values()),
+        answer=answer(run.trials, links, certificates, observed),
         certificates=certificates,
-        observed=observe(run, episodes, thresholds),
+        observed=observed,
         links=links,
         trials=run.trials,
         reference=_reference(run),

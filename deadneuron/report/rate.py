@@ -37,7 +37,8 @@ def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
     own = (link for link in diagnosis.links if link.evidence in ("dither", "observed"))
     yield from (("·", Text(printable(link.note))) for link in own)
     for trial in diagnosis.trials:
-        yield from (("·", Text(printable(line))) for line in trial.summary)
+        lines = (f"{trial.kind}: {printable(line)}" for line in trial.summary)
+        yield from (("·", Text(line)) for line in lines)
 
 
 def _dithered(diagnosis: Diagnosis) -> bool:
@@ -70,9 +71,9 @@ def _observed(observed: Observed) -> Iterator[Line]:
     if observed.safe is not None:
         facts.append(f"no death used a rate up to {observed.safe:.3g}")
     if observed.dispersion is not None:
-        facts.append(f"dispersion {observed.dispersion:.2g} (1: deaths fall one by one; more: in bursts)")
-    if facts:
-        yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
+        facts.append(f"dispersion {observed.dispersion:.2g} (1: deaths fall one by one, more: in bursts)")
+    facts.append(f"later deaths than those of step {observed.last_step:,} cannot be known yet, and are left out")
+    yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
     if observed.note:
         yield "·", Text(printable(observed.note), style="dim")
 
@@ -80,7 +81,7 @@ def _observed(observed: Observed) -> Iterator[Line]:
 def _bands(observed: Observed) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(f"rate of {printable(observed.name)}")
-    for header in ("steps", "deaths", "a 1,000 unit-steps (95 %)", "revivals", "a 1,000 of dead ones (95 %)"):
+    for header in ("steps", "deaths", "a 1,000 unit-steps", "revivals", "a 1,000 of dead ones"):
         table.add_column(header, justify="right")
     for band in observed.bands:
         table.add_row(

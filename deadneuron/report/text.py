@@ -43,7 +43,7 @@ def _parts(diagnosis: Diagnosis, width: int) -> Iterable[RenderableType]:
         yield from (_indent(_why(finding)) for finding in diagnosis.findings)
     rates = list(rate_lines(diagnosis))
     if rates:
-        yield _section("LEARNING RATE")
+        yield _section("LEARNING RATE", Text(printable(diagnosis.answer), style="default not bold"))
         for part in rates:
             yield _indent(_item(*part, style="dim") if isinstance(part, tuple) else _indent(part))
     yield _section("NEXT")
@@ -123,13 +123,13 @@ def _facts(finding: Finding) -> Iterator[str]:
 
 
 def _next(diagnosis: Diagnosis) -> Iterator[RenderableType]:
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}  # of each line: what is to be done at several places is told once
     for finding in diagnosis.findings:
-        if finding.advice and finding.where not in places.setdefault(finding.advice, []):
-            places[finding.advice].append(finding.where)
-    for advice, where in places.items():
-        first, *more = (printable(line) for line in advice.splitlines())
-        yield _item("→", Text("\n".join([f"{', '.join(map(printable, where))}: {first}", *more])))
+        for line in finding.advice.splitlines():
+            if finding.where not in places.setdefault(line, []):
+                places[line].append(finding.where)
+    for line, where in places.items():
+        yield _item("→", Text(f"{', '.join(map(printable, where))}: {printable(line)}"))
     if not diagnosis.findings:
         yield _item("→", Text("nothing to change: hardly a unit died or fell silent"))
     if diagnosis.episodes:

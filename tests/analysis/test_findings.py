@@ -77,7 +77,7 @@ def test_a_finding_says_how_many_since_when_and_at_which_rate():
     assert finding.evidence["window"] == [0, 299]
     assert finding.evidence["samples"] == 11 * 150, "of the unit that was silent least: since step 101"
     assert finding.evidence["bound"] == 3 / (11 * 150)
-    assert "0.00025" in finding.advice, "a quarter of the lowest rate at which units died"
+    assert "0.00049" in finding.advice, "a quarter of what the median death used"
 
 
 def test_units_that_revived_are_no_evidence():

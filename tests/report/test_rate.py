@@ -8,7 +8,7 @@ from deadneuron.report.rate import _observed
 
 def said(low, high, hazard=0.5):
     band = RateBand(low, high, 307, 2149, 11, hazard, None, None, 0, 0, None, None, None)
-    (line, *_) = _observed(Observed(0, "SGD[0]", (band,), None, None, ""))
+    (line, *_) = _observed(Observed(0, "SGD[0]", (band,), None, None, 207, ""))
     return line[1].plain
 
 
