@@ -72,7 +72,9 @@ def _observed(observed: Observed) -> Iterator[Line]:
         facts.append(f"no death used a rate up to {observed.safe:.3g}")
     if observed.dispersion is not None:
         facts.append(f"dispersion {observed.dispersion:.2g} (1: deaths fall one by one, more: in bursts)")
-    facts.append(f"later deaths than those of step {observed.last_step:,} cannot be known yet, and are left out")
+    facts.append(f"deaths after step {observed.last_step:,} cannot be known, and are left out")
+    if any(band.hazard_low is not None for band in observed.bands):
+        facts.append("in brackets 95 %, where a band has enough windows")
     yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
     if observed.note:
         yield "·", Text(printable(observed.note), style="dim")

@@ -107,8 +107,8 @@ def test_without_a_rate_nothing_is_said_of_a_kick():
 @pytest.mark.parametrize(
     ("reference", "share", "cause"),
     [
-        ([(99, 251, 200), (199, 251, 2), (249, 251, 0)], 2 / 251, "data shift"),
-        ([(99, 251, 200), (199, 251, 1), (249, 251, 200)], 1 / 251, "kick"),  # 1 row of 251 is below the cut-off
+        ([(99, 251, 200), (199, 251, 3), (249, 251, 0)], 3 / 251, "data shift"),
+        ([(99, 251, 200), (199, 251, 2), (249, 251, 200)], 2 / 251, "kick"),  # 2 rows of 251 are below the cut-off
         ([(99, 251, 200), (199, 251, 0)], 0.0, "kick"),
         ([(99, 251, 200), (DEATH, 251, 200), (249, 251, 0)], 0.0, "kick"),  # the weights of that step still fired
         ([(99, 251, 200)], None, "kick"),  # not looked at since
