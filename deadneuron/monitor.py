@@ -356,14 +356,20 @@ def monitors_of(model: nn.Module) -> list[Monitor]:
 
 
 @contextmanager
-def suspended(model: nn.Module) -> Iterator[list[Monitor]]:
-    """Passes and steps in here are not the training's: no monitor of this model counts them, or misses them."""
-    monitors = monitors_of(model)
+def suspended(model: nn.Module, optimizers: Sequence[Any] = ()) -> Iterator[list[Monitor]]:
+    """Passes and steps in here are not the training's: no monitor of this model counts them, or misses them.
+
+    Nor does one of a part of it, of a model that it is a part of, or one that counts steps of these optimizers. Gives
+    the monitors of this very model.
+    """
+    parts, stepped = {id(part) for part in model.modules()}, {id(one) for one in optimizers}
     with ExitStack() as stack:
-        for monitor in monitors:
-            stack.enter_context(monitor._probe.suspended())
-            stack.enter_context(monitor._clock.suspended())
-        yield monitors
+        for monitor in [one for one in _live if not one._closed]:
+            followed = any(id(one) in stepped for one in monitor.optimizers)
+            if followed or any(id(part) in parts for part in monitor.model.modules()):
+                stack.enter_context(monitor._probe.suspended())
+                stack.enter_context(monitor._clock.suspended())
+        yield monitors_of(model)
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

@@ -30,7 +30,7 @@ from deadneuron.measure.aside import aside
 from deadneuron.measure.rescale import undithered
 from deadneuron.measure.roster import now
 from deadneuron.measure.stepping import steppable
-from deadneuron.monitor import Monitor, monitors_of, suspended
+from deadneuron.monitor import Monitor, suspended
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.store.trials import write_trial
 
@@ -91,7 +91,7 @@ def probe_learning_rates(
     optimizers = [steppable(one) for one in (optimizer if isinstance(optimizer, (list, tuple)) else [optimizer])]
     given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     rates = Rates(optimizers)
-    with _alone(model, extra) as monitors, undithered(optimizers):
+    with _alone(model, extra, optimizers) as monitors, undithered(optimizers):
         count = StepCount(optimizers, scaler)  # before the snapshot, which holds the optimizers' hooks too
         try:
             everything = (*extra, *_generators(batches), *_generators(probe))
@@ -216,14 +216,14 @@ def _checked(multipliers: Sequence[float], steps: int, run: str | Path | None) -
 
 
 @contextmanager
-def _alone(model: nn.Module, extra: Sequence[Any]) -> Iterator[list[Monitor]]:
-    """No monitor of the model, of a part of it, or of an extra one counts what happens in here; those of the model."""
+def _alone(model: nn.Module, extra: Sequence[Any], optimizers: Sequence[Any]) -> Iterator[list[Monitor]]:
+    """No monitor of the model, of what it is a part of, or of an extra one counts what happens in here; those of the
+    model."""
     with ExitStack() as stack:
-        modules = [part for one in (model, *extra) if isinstance(one, nn.Module) for part in one.modules()]
-        own = stack.enter_context(suspended(model))
-        for part in modules:
-            if part is not getattr(model, "_orig_mod", model) and monitors_of(part):
-                stack.enter_context(suspended(part))
+        own = stack.enter_context(suspended(model, optimizers))
+        for one in extra:
+            if isinstance(one, nn.Module):
+                stack.enter_context(suspended(one))
         yield own
 
 

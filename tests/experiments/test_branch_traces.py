@@ -169,6 +169,32 @@ def test_an_open_monitor_sees_nothing_of_it_and_keeps_the_result(tmp_path):
     assert all(link.evidence == "branch" and link.p is None for link in trial.links)
 
 
+@pytest.mark.parametrize("watches", ["the whole", "another model, with this optimizer"])
+def test_a_monitor_of_what_the_model_is_a_part_of_sees_nothing_of_it_either(watches, tmp_path):
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 1))
+    other = nn.Sequential(nn.Linear(5, 7), nn.ReLU())
+    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = model(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    watched = nn.Sequential(model) if watches == "the whole" else other
+    with deadneuron.watch(watched, optimizer, tmp_path / "run") as monitor:
+        watched(torch.randn(11, 5)).sum().backward()
+        optimizer.step()
+        deadneuron.probe_learning_rates(model, optimizer, step, [torch.randn(11, 5)] * 3, multipliers=(1, 2), steps=2)
+        assert monitor.steps == 1
+        watched(torch.randn(11, 5)).sum().backward()
+        optimizer.step()
+    stored = read_folder(tmp_path / "run")
+    assert [tick.step for tick in stored.ticks] == [0, 1]
+    assert sum(window.samples for window in stored.windows) == 22
+
+
 def test_what_a_step_logs_in_a_branch_is_not_logged(run):
     model = hand_set()
     optimizer = torch.optim.SGD(model.parameters(), RATE)
