@@ -84,6 +84,8 @@ def branch(
         sys.stdout.write(f"{result}\n")
         _tell_next(result, run)
     if fail_above is not None and (result.safe is None or fail_above > result.safe):
+        largest = "none was found safe" if result.safe is None else f"safe is up to {result.safe:g}"
+        print(f"deadneuron: {fail_above:g} is not safe: {largest}", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -98,7 +100,11 @@ def _probe(arguments: dict[str, Any], total: int) -> Branch:
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=total)
 
+        reached = ""
+
         def show(multiplier: float, step: int) -> None:
+            nonlocal reached
+            reached = f" behind step {step + 1} at ×{multiplier:g}"
             progress.update(task, description=f"×{multiplier:g}", advance=1)
 
         try:
@@ -111,8 +117,8 @@ def _probe(arguments: dict[str, Any], total: int) -> Branch:
             raise typer.Exit(130) from None
         except Exception as error:
             line = import_module("deadneuron.experiments.setups").own_line(error)
-            what = f"the training raised {type(error).__name__}: {error}" + (f" at {line}" if line else "")
-            raise BranchError(what, todo="mend it") from error
+            what = f"the training raised {type(error).__name__}{reached}: {error}" + (f" at {line}" if line else "")
+            raise BranchError(what, todo="mend it, or leave out the multipliers at which it breaks") from error
     return result
 
 

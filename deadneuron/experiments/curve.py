@@ -14,6 +14,7 @@ from deadneuron.causes import RateLink, Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+FORETELL = 20  # steps of a branch that were measured to foretell 200 (docs/proof); fewer do so less, one not at all
 _NORMAL_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
@@ -92,6 +93,11 @@ class Branch:
         return self.rate(self.points[len(self.under)]) if len(self.under) < len(self.points) else None
 
     @property
+    def foretells(self) -> bool:
+        """Whether the branches had as many steps as were measured to foretell what a rate does."""
+        return self.steps >= FORETELL
+
+    @property
     def lead(self) -> int:
         """The parameter group whose rate is shown: the first with one above 0."""
         return next((index for index, rate in enumerate(self.points[0].rates) if rate), 0)
@@ -137,14 +143,18 @@ class Branch:
         return json.dumps({**_adapter().dump_python(self, mode="json"), "safe": self.safe, "over": self.over}, indent=1)
 
     def trial(self, written: str) -> Trial:
-        """As a record to keep with a run. written: when, ISO 8601 with time zone."""
+        """As a record to keep with a run. written: when, ISO 8601 with time zone.
+
+        Its `safe` is None where the branches were too short to foretell: no advice is to rest on it.
+        """
         from deadneuron.experiments.curve_text import sentences
 
         result = {**_adapter().dump_python(self, mode="json"), "safe": self.safe, "over": self.over}
         first, *rest = sentences(self)
         where = "" if self.step is None else f" before step {self.step:,}"
         summary = (f"probe of {len(self.points)} rates{where}, {self.steps} steps at each: {first}", *rest)
-        return Trial("branch", written, self.safe, self.over, self.links(), summary, result)
+        safe = self.safe if self.foretells else None
+        return Trial("branch", written, safe, self.over, self.links(), summary, result)
 
     def links(self) -> tuple[RateLink, ...]:
         """Shares of units that died, and that revived, at the highest rate that did not diverge over the lowest."""

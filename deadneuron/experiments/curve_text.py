@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deadneuron.experiments.curve import Branch, LayerPoint, Point
+from deadneuron.experiments.curve import FORETELL, Branch, LayerPoint, Point
 from deadneuron.report.sparkline import bar
 from deadneuron.report.style import MARKS, printable
 
@@ -33,19 +33,23 @@ def sentences(branch: Branch) -> tuple[str, ...]:
         return ("no unit fired on the probe before the branch: there is nothing that a rate could kill",)
     limit = f"the threshold of {branch.threshold:.0%}"
     under, rest = branch.under, branch.points[len(branch.under) :]
+    verb = "foretells" if branch.steps == 1 else "foretell"
+    few = () if branch.foretells else (f"{_steps(branch.steps)} {verb} little: {FORETELL} were measured to",)
     if not under:
-        return (f"no rate that was tried is safe: already {_did(branch, rest[0])} ({limit[4:]})",)
-    said = f"safe up to {_named(branch, under[-1])}: {under[-1].share:.1%} of the units that fired died, under {limit}"
-    if not rest:
-        return (said, f"no higher rate was tried: {limit} lies above")
-    return (said, f"over it: {_did(branch, rest[0])}")
+        return (f"no rate that was tried is safe: already {_did(branch, rest[0])} ({limit[4:]})", *few)
+    best = under[-1]
+    said = f"safe up to {_named(branch, best)}: {best.share:.1%} of the units that fired died, under {limit}"
+    if best.first_loss is not None and best.last_loss is not None and best.last_loss > best.first_loss:
+        said += f"; but the loss rose there ({best.first_loss:.3g} → {best.last_loss:.3g})"
+    beyond = f"over it: {_did(branch, rest[0])}" if rest else f"no higher rate was tried: {limit} lies above"
+    return (said, beyond, *few)
 
 
 def _head(branch: Branch) -> list[str]:
     silent = branch.units - branch.fired
     where = "that no branch trained on" if branch.held_out else "(the branches trained on them too)"
     lines = [
-        f"LEARNING-RATE PROBE   {branch.steps} steps at each rate, from one state and on the same batches",
+        f"LEARNING-RATE PROBE   {_steps(branch.steps)} at each rate, from one state and on the same batches",
         f"{branch.fired:,} of {branch.units:,} units fired on n = {branch.examples:,} examples {where}.",
         f"died: fired before, and silent on all n now (may still fire on up to 3/n = {branch.bound:.2g} of examples)",
         f"revived: of the {silent:,} that were silent before",
@@ -55,6 +59,10 @@ def _head(branch: Branch) -> list[str]:
             f"lr: of {branch.groups[branch.lead]}; the rates of all {len(branch.groups)} groups are multiplied"
         )
     return lines
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 def _row(branch: Branch, point: Point) -> tuple[str, ...]:
@@ -92,4 +100,4 @@ def _did(branch: Branch, point: Point) -> str:
     if point.diverged:
         return f"{_named(branch, point)} diverged in step {point.steps}"
     share = "an unknown share" if point.share is None else f"{point.share:.1%}"
-    return f"{_named(branch, point)} loses {share} of the units that fired in {point.steps} steps"
+    return f"{_named(branch, point)} loses {share} of the units that fired in {_steps(point.steps)}"

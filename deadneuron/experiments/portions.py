@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deadneuron.errors import BranchError
+from deadneuron.errors import BranchError, UsageError
 
 _HELD_OUT = 4  # where there are fewer batches than steps: one in so many is held out
 
@@ -39,6 +39,9 @@ def divide(batches: Iterable[Any], steps: int, samples: int, probe: Iterable[Any
     The probe is as many batches again, or as many as hold `samples` examples, if those are more. Raises `BranchError`
     if there is no batch at all.
     """
+    if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
+        todo = "give a DataLoader, or a list of batches, and step_fn before it"
+        raise UsageError("batches is no sequence of batches", where=type(batches).__name__, todo=todo)
     source = iter(batches)
     branch = list(islice(source, steps))
     if not branch:

@@ -50,8 +50,9 @@ class Rates:
             now = _number(group.get("lr"))
             set_to = rate if not isinstance(group["lr"], Tensor) else torch.tensor(rate, dtype=group["lr"].dtype).item()
             if now != set_to:
-                what = f"step_fn changed the learning rate from {set_to:.6g} to {now:.6g}"
-                todo = "leave the scheduler's step out of step_fn: a branch holds its rate"
+                what = f"step_fn changed the learning rate to {now:.6g}, where a branch holds it at {set_to:.6g}"
+                what += f" (×{multiplier:g})"
+                todo = "leave out of step_fn the scheduler's step, or what sets the rate"
                 raise BranchError(what, where=name, todo=todo)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from handset import FALLING, RATE, STEPS, hand_probe, hand_set, stepper
 
 import deadneuron
-from deadneuron.errors import DeadneuronWarning, NotARunError
+from deadneuron.errors import DeadneuronWarning, NotARunError, UsageError
 from deadneuron.experiments.branch import probe_learning_rates
 from deadneuron.experiments.curve import ratio_of_shares
 from deadneuron.store.trials import read_trials
@@ -93,7 +94,8 @@ def test_the_result_goes_to_the_run_that_is_named(tmp_path, run):
         pass
     result = hand_probe(run=run)
     (trial,) = read_trials(run, [])
-    assert (trial.safe, trial.over) == (result.safe, result.over)
+    assert (trial.safe, trial.over) == (None, result.over), "four steps foretell little"
+    assert trial.summary[-1] == "4 steps foretell little: 20 were measured to"
     assert trial.links == result.links()
     (run / "trials").rename(run / "gone")
     (run / "trials").write_text("")
@@ -101,6 +103,27 @@ def test_the_result_goes_to_the_run_that_is_named(tmp_path, run):
         assert hand_probe(run=run) == result
     with pytest.raises(NotARunError):
         hand_probe(run=tmp_path / "nothing")
+
+
+def test_twenty_steps_foretell_and_a_loss_that_rose_is_told():
+    result = replace(hand_probe(multipliers=(1, 2)), steps=20)
+    trial = result.trial("2024-02-29T12:00:00+00:00")
+    assert trial.safe == result.safe
+    low = replace(result.points[0], share=0.0, first_loss=0.5, last_loss=0.75)
+    rose = replace(result, points=(low,), threshold=0.5)
+    assert rose.trial("2024-02-29T12:00:00+00:00").safe == rose.safe == RATE
+    assert "; but the loss rose there (0.5 → 0.75)" in str(rose)
+    assert "foretell" not in str(rose)
+    fell = replace(rose, points=(replace(low, last_loss=0.25),))
+    assert "loss rose" not in str(fell)
+
+
+@pytest.mark.parametrize("batches", [torch.zeros(3, 1), {"x": torch.zeros(3, 1)}, "x", len, 7])
+def test_batches_that_are_none_are_told(batches):
+    model = hand_set()
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+    with pytest.raises(UsageError, match="batches is no sequence of batches"):
+        probe_learning_rates(model, optimizer, stepper(model, optimizer), batches)
 
 
 def test_links_are_ratios_with_an_interval_and_no_p():

@@ -46,7 +46,7 @@ def giving(value):
     [
         (twice, "step_fn made 2 optimizer steps in one call"),
         (never, "step_fn made no optimizer step.*gathers gradients"),
-        (scheduled, r"step_fn changed the learning rate from 0\.0078125 to 0\.00703125 \(SGD\[0\]\).*scheduler"),
+        (scheduled, r"step_fn changed the learning rate to 0\.00703125, where .* 0\.0078125 \(×0\.5\).*scheduler"),
         (giving(None), "step_fn gave no loss"),
         (giving("0.5"), r"no number for its loss \(str\)"),
         (giving(object()), r"no number for its loss \(object\)"),
