@@ -7,6 +7,8 @@ computes bit for bit what it computes alone.
 
 from __future__ import annotations
 
+import builtins
+import os
 import runpy
 import sys
 import threading
@@ -14,8 +16,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from shutil import rmtree
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -111,7 +115,7 @@ def run_script(
                 if module:
                     runpy.run_module(str(script), run_name="__main__", alter_sys=True)
                 else:
-                    runpy.run_path(str(script), run_name="__main__")
+                    _run_file(str(script))
         except SystemExit as stop:
             code = _exit_code(stop)
         except ScriptError:
@@ -130,6 +134,20 @@ def run_script(
         raise _why_nothing(finder, str(script))
     steps = max((monitor.steps for monitor in finder.monitors), default=0)
     return ScriptRun(code, runs, steps, reader.seen)
+
+
+def _run_file(script: str) -> None:
+    """As `python script`: other than with runpy, __file__ is absolute, so that it holds after a chdir."""
+    path, before = os.path.abspath(script), sys.modules["__main__"]
+    code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    loader = SourceFileLoader("__main__", path)
+    main.__dict__.update(__file__=path, __cached__=None, __loader__=loader, __builtins__=builtins, __annotations__={})
+    sys.modules["__main__"] = main
+    try:
+        exec(code, main.__dict__)
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager

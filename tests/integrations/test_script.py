@@ -211,6 +211,15 @@ def test_arguments_exit_codes_and_neighbours_are_as_in_python(tmp_path, monkeypa
     assert (tmp_path / "5.pt").is_file()  # the working directory is ours
 
 
+def test_a_script_finds_its_place_after_a_chdir(tmp_path, monkeypatch):
+    """As in Python: __file__ is absolute and sys.argv[0] is what was given."""
+    text = "import os, sys; os.chdir('..')\n" + scripts.PLAIN
+    write_script(tmp_path / "place", text + "torch.save([__file__, *sys.argv, vars()['__annotations__']], OUT)\n")
+    monkeypatch.chdir(tmp_path / "place")
+    assert run_script("train.py", ["a"], tmp_path / "runs").exit_code == 0
+    assert torch.load(tmp_path / "place" / "out.pt") == [str(tmp_path / "place" / "train.py"), "train.py", "a", {}]
+
+
 def test_an_exception_is_told_as_python_tells_it(tmp_path, capsys):
     path = write_script(
         tmp_path, scripts.PLAIN.replace("    optimizer.step()\n", "    optimizer.step()\n    if step == 7: 1 / 0\n")
