@@ -179,5 +179,6 @@ def _tell(plan: SweepPlan, comparisons: list[Comparison], again: str) -> None:
     results = plan.results()
     if results:
         dial, result = max(results, key=lambda pair: (pair[0].lr, -pair[0].replicate))
-        print(f"  deadneuron report {plan.folder / dial.name / result['runs'][0]}   # the highest rate, unit by unit")
+        run = shlex.quote(str(plan.folder / dial.name / result["runs"][0]))
+        print(f"  deadneuron report {run}   # the highest rate, unit by unit")
     print(f"  {plan.folder}/table.csv   # one row a training; also sweep.json, summary.md")

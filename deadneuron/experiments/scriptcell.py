@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def main(path: Path) -> int:
     parent, began = os.getppid(), time.monotonic()
 
     def tell(steps: int) -> None:
-        (path / STEPS).write_text(str(steps), "utf-8")
+        with suppress(OSError):  # a full disk, a folder that is gone: only the progress bar stands still
+            (path / STEPS).write_text(str(steps), "utf-8")
         if os.getppid() != parent:  # the sweep was killed: nobody would read what this cell goes on to do
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -27,6 +27,7 @@ from deadneuron.profiles import load_profile
 from deadneuron.store.layout import RUN_FILE
 
 _LINES = 5  # of a log that are told of a cell that failed
+_TAIL, _WIDTH = 2**14, 500  # bytes at the log's end that they are looked for in, and characters of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Failure:
 
     def __str__(self) -> str:
         how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
+        if not self.exit_code:
+            how += ", but not as Python ends (os._exit?), so its run was not closed"
         return f"{self.name} ended with {how}" + (f": {self.lines[-1]}" if self.lines else "")
 
 
@@ -140,7 +143,7 @@ def run_sweep(
     def note(ended: Ended) -> None:
         path = plan.folder / ended.name
         (path / STEPS).unlink(missing_ok=True)
-        if ended.exit_code:
+        if ended.exit_code or not (path / RESULT).is_file():
             _write_failure(path, ended)
         if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
             what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
@@ -162,7 +165,10 @@ def read_failure(path: Path) -> Failure | None:
 
 
 def _write_failure(path: Path, ended: Ended) -> None:
-    lines = (path / LOG).read_text("utf-8", errors="replace").rstrip().splitlines()[-_LINES:]
+    with (path / LOG).open("rb") as log:  # which may be very long
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+        text = log.read().decode("utf-8", errors="replace")
+    lines = [line[-_WIDTH:] for line in text.rstrip().splitlines()[-_LINES:]]
     document = {"exit_code": ended.exit_code, "lines": lines, "seconds": round(ended.seconds, 3)}
     write_whole(path / "failed.json", json.dumps(document, indent=1) + "\n")
 

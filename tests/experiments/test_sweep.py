@@ -234,6 +234,23 @@ def test_a_cell_that_fails_is_recorded_and_run_again(plan):
     assert run(made) == ["lr1e+20_seed0", "lr1e+20_seed1"]
 
 
+def test_a_long_logs_end_is_told_and_a_cell_that_leaves_no_result_too(plan, monkeypatch):
+    """A script that ends its process itself (os._exit) leaves exit code 0 and no result."""
+
+    def run_commands(commands, parallel, environment, on_end, on_look):
+        for command, code in zip(commands, (1, 0), strict=True):
+            (command.path / LOG).write_text("first\n" + "\r".join(["x" * 7919] * 31) + "\nlast " + "y" * 997)
+            on_end(Ended(command.name, code, 0.0))
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_commands)
+    made = plan(seeds=1)
+    run(made)
+    failed, gone = made.failures()
+    assert [len(line) for line in failed.lines] == [500] * len(failed.lines)
+    assert set(failed.lines[-1]) == {"y"}
+    assert "exit code 0, but not as Python ends" in str(gone)
+
+
 @pytest.mark.usefixtures("in_process")
 def test_a_training_that_ends_in_nan_is_counted_apart(plan):
     made = plan(lrs=(0.1, 1e20))
