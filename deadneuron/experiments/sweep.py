@@ -12,8 +12,10 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -131,28 +133,29 @@ def run_sweep(
     if shutil.which(plan.python) is None:
         todo = "give the path of a Python that has deadneuron"
         raise ScriptError("there is no such Python", where=plan.python, todo=todo)
-    missing = set(plan.unfinished())
-    commands = []
-    for dial, settings in plan.dials:
-        if dial in missing:
-            path = plan.folder / dial.name
-            _make_way(path, settings)
-            words = (plan.python, "-m", "deadneuron.experiments.scriptcell", str(path))
-            commands.append(Command(dial.name, words, path))
+    with _alone(plan.folder):
+        missing = set(plan.unfinished())
+        commands = []
+        for dial, settings in plan.dials:
+            if dial in missing:
+                path = plan.folder / dial.name
+                _make_way(path, settings)
+                words = (plan.python, "-m", "deadneuron.experiments.scriptcell", str(path))
+                commands.append(Command(dial.name, words, path))
 
-    def note(ended: Ended) -> None:
-        path = plan.folder / ended.name
-        (path / STEPS).unlink(missing_ok=True)
-        if ended.exit_code or not (path / RESULT).is_file():
-            _write_failure(path, ended)
-        if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
-            what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
-            raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
-        on_end(ended)
+        def note(ended: Ended) -> None:
+            path = plan.folder / ended.name
+            (path / STEPS).unlink(missing_ok=True)
+            if ended.exit_code or not (path / RESULT).is_file():
+                _write_failure(path, ended)
+            if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
+                what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
+                raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
+            on_end(ended)
 
-    threads = str(max(1, (os.cpu_count() or 1) // parallel))
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
-    run_commands(commands, parallel, environment, note, on_look)
+        threads = str(max(1, (os.cpu_count() or 1) // parallel))
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+        run_commands(commands, parallel, environment, note, on_look)
 
 
 def read_failure(path: Path) -> Failure | None:
@@ -173,6 +176,34 @@ def _write_failure(path: Path, ended: Ended) -> None:
     write_whole(path / "failed.json", json.dumps(document, indent=1) + "\n")
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One sweep at a time in a folder: two would replace each other's runs. Not looked after where there is no flock.
+
+    The system gives the lock back however the sweep ends; the trainings do not inherit it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    with lock:
+        try:
+            fcntl = import_module("fcntl")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            todo = "wait for its end, or give another --folder"
+            raise ScriptError("another sweep is running in this folder", where=str(folder), todo=todo) from None
+        except (ImportError, OSError):  # Windows; a network file system without locks
+            pass
+        yield
+
+
+def _cannot_write(path: Path, error: OSError) -> ScriptError:
+    what = f"cannot write the sweep's folder: {error.strerror}"
+    return ScriptError(what, where=str(path), todo="give another --folder")
+
+
 def _make_way(path: Path, settings: dict[str, Any]) -> None:
     """The result goes first: what is left of a killed run must not stand under an old one."""
     try:
@@ -181,8 +212,7 @@ def _make_way(path: Path, settings: dict[str, Any]) -> None:
             (path / name).unlink(missing_ok=True)
         write_whole(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
-        what = f"cannot write the sweep's folder: {error.strerror}"
-        raise ScriptError(what, where=str(path), todo="give another --folder") from None
+        raise _cannot_write(path, error) from None
 
 
 def _versions() -> dict[str, str]:

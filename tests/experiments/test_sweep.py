@@ -275,6 +275,21 @@ def test_a_folder_that_cannot_be_written(plan, tmp_path):
         run(plan(folder=tmp_path / "file"))
 
 
+@pytest.mark.usefixtures("in_process")
+def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_one_runs(plan, monkeypatch):
+    made, told = plan(seeds=1), []
+
+    def run_another(commands, *rest):
+        with pytest.raises(ScriptError, match="another sweep is running in this folder"):
+            run(made)
+        told.append(len(commands))
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_another)
+    run(made)
+    run(made)  # the lock is free again
+    assert told == [2, 2]
+
+
 # ── the verb ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
