@@ -153,9 +153,16 @@ def run_sweep(
                 raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
             on_end(ended)
 
-        threads = str(max(1, (os.cpu_count() or 1) // parallel))
-        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
-        run_commands(commands, parallel, environment, note, on_look)
+        run_commands(commands, parallel, _environment(parallel), note, on_look)
+
+
+def _environment(parallel: int) -> dict[str, str]:
+    """Of the trainings: several at a time share the cores; a single one has as many threads as without us."""
+    shared = {}
+    if parallel > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        shared = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, cores // parallel)))
+    return {**shared, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def read_failure(path: Path) -> Failure | None:

@@ -264,6 +264,21 @@ def test_a_script_that_is_not_there(tmp_path):
         plan_sweep(tmp_path / "nothing.py", (), lrs=(0.1,), seeds=1, folder=tmp_path)
 
 
+@pytest.mark.parametrize("set_by_user", [None, "3"])
+def test_only_trainings_at_the_same_time_get_fewer_threads(plan, monkeypatch, set_by_user):
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    given = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(7)), raising=False)
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", lambda *all: given.append(all[2]))
+    for parallel in (1, 3):
+        run_sweep(plan(), parallel, print, print)
+    assert [one.get("MKL_NUM_THREADS") for one in given] == [None, "2"]
+    assert [one.get("OMP_NUM_THREADS") for one in given] == [set_by_user, set_by_user or "2"]
+
+
 def test_a_python_that_is_not_there(plan):
     with pytest.raises(ScriptError, match="no such Python"):
         run(plan(python="no-such-python"))
@@ -338,31 +353,32 @@ def test_a_cell_that_kills_its_process_does_not_take_the_others_along(command, t
     assert (tmp_path / "runs/sweep/train/lr0.1_seed0" / LOG).read_text().splitlines()[-1] == f"step {STEPS - 1}"
 
 
-def test_ctrl_c_ends_the_trainings_and_the_same_command_goes_on(command, tmp_path):
-    """The first seed's trainings end by themselves; the second's wait to be interrupted."""
+def test_ctrl_c_ends_the_trainings_and_the_same_command_goes_on(command, tmp_path, monkeypatch):
+    """The first seed's training ends by itself; the second's waits to be interrupted."""
     text = "import time, pathlib\n" + scripts.PLAIN.replace(
         "    optimizer.step()\n",
         "    optimizer.step()\n    while torch.initial_seed() and not pathlib.Path('go').exists(): time.sleep(0.05)\n",
     )
     write_script(tmp_path, text, STEPS)
     folder = tmp_path / "runs" / "sweep" / "train"
-    words = ("train.py", "--lr", "0.1,0.3", "--seeds", "2")
+    words = ("train.py", "--lr", "0.1", "--seeds", "2")
     first = command(*words)
-    wait_for(lambda: len(stamps(folder)) == 2 and list(folder.glob("*_seed1/model/rank0-*")))
+    wait_for(lambda: len(stamps(folder)) == 1 and list(folder.glob("*_seed1/model/rank0-*")))
     (rank,) = folder.glob("*_seed1/model/rank0-*")
     pid = int(rank.name.split("-")[1])
     assert alive(pid)
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 130
-    again = "deadneuron sweep train.py --lr 0.1,0.3 --seeds 2 --profile quick.toml"
-    assert f"2 of 4 trainings are finished. Go on with: {again}\n" in err
+    again = "deadneuron sweep train.py --lr 0.1 --seeds 2 --profile quick.toml"
+    assert f"1 of 2 trainings are finished. Go on with: {again}\n" in err
     assert not alive(pid)
     before = stamps(folder)
     (tmp_path / "go").write_text("")
-    second = command(*words)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    assert "2 finished already" in err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_in_process)
+    second = CliRunner().invoke(app, ["sweep", *words, "--profile", "quick.toml"])
+    assert second.exit_code == 0, second.output
+    assert "1 finished already" in second.stderr
     assert before.items() < stamps(folder).items()
-    assert "AT THE SAME STEP" in out
+    assert "AT THE SAME STEP" in second.stdout
