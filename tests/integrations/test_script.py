@@ -23,6 +23,7 @@ from deadneuron.store.reader import read_folder
 run_script = rooms.run_script
 PATCHED = (
     (torch.optim.Optimizer, "__init__"),
+    (torch.optim.Optimizer, "__setstate__"),
     (nn.Module, "__call__"),
     (torch.autograd, "backward"),
     (torch.amp.GradScaler, "scale"),
@@ -138,6 +139,15 @@ def test_a_rate_is_set_absolutely_and_the_schedule_and_ratios_stay(tmp_path, kin
     before, after = (read_run(run).ticks.filter(like="lr:").to_numpy() for run in (own, scaled))
     assert after == pytest.approx(before * factor)
     assert not np.allclose(before, after)
+
+
+@pytest.mark.parametrize(
+    "copied", ["copy.deepcopy((model, optimizer))", "pickle.loads(pickle.dumps((model, optimizer)))"]
+)
+def test_the_rate_of_an_optimizer_that_is_copied_or_read_is_set_too(tmp_path, copied):
+    text = scripts.PLAIN.replace("for step in", f"import copy, pickle; model, optimizer = {copied}\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs", lr=0.3)
+    assert read_run(done.runs[0]).ticks["lr:SGD[0]"].tolist() == pytest.approx([0.3] * 23)
 
 
 def test_the_scaled_training_is_the_one_with_that_rate_in_the_script(tmp_path):
