@@ -131,17 +131,18 @@ def _short(number: float) -> str:
 
 
 def _legend(comparison: Comparison, width: int) -> Iterator[str]:
-    doses = comparison.doses
-    compared = f" × and p: against the lowest rate, {doses[0].lr:g}" if len({d.lr for d in doses}) > 1 else ""
+    base = next((contrast.base for contrast in comparison.contrasts), None)
     words = (
         f"shares of {comparison.units:,} hidden units, mean over seeds (least–most); each run was followed for "
         f"{comparison.follow} more steps, so that each death by then is known."
     )
-    if compared:
+    if base is not None:
         words += (
-            f"{compared}, ratio of means with a 95 % bootstrap interval over seeds (rough for few seeds), exact "
-            f"Mann-Whitney p over seeds, in brackets Holm's for {comparison.tests} rate{'s' * (comparison.tests != 1)}."
+            f" × and p: against the lowest rate, {base:g}, ratio of means with a 95 % bootstrap interval over seeds "
+            "(rough for few seeds)"
         )
+        rates = f"{comparison.tests} rate{'s' * (comparison.tests != 1)}"
+        words += f", exact Mann-Whitney p over seeds, in brackets Holm's for {rates}." if comparison.tests else "."
     return iter([*textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  "), ""])
 
 
