@@ -21,6 +21,7 @@ SETTINGS = "settings.json"
 STEPS = ".steps"  # how far a running cell is
 REFUSED = "refused.txt"  # why the script cannot be swept at all
 WRONG = 2  # exit code then
+_LOOKS = 10  # of half a second, from asking an orphaned training to end to ending it
 
 
 def main(path: Path) -> int:
@@ -31,12 +32,17 @@ def main(path: Path) -> int:
     from deadneuron.records import Sampling, Thresholds
 
     parent, began = os.getppid(), time.monotonic()
+    orphaned: list[int] = []  # how far the training was at each look since the sweep was killed
 
     def tell(steps: int) -> None:
         with suppress(OSError):  # a full disk, a folder that is gone: only the progress bar stands still
             (path / STEPS).write_text(str(steps), "utf-8")
         if os.getppid() != parent:  # the sweep was killed: nobody would read what this cell goes on to do
-            os.kill(os.getpid(), signal.SIGTERM)
+            orphaned.append(steps)
+            if len(orphaned) == 1:
+                _end_group(signal.SIGTERM)
+            elif len(orphaned) > _LOOKS:  # the script does not heed it
+                _end_group(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     numbers = settings["profile"]
     profile = Profile(numbers["name"], Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"]))
@@ -67,6 +73,14 @@ def main(path: Path) -> int:
         }
         write_whole(path / RESULT, json.dumps(result, indent=1) + "\n")
     return done.exit_code
+
+
+def _end_group(number: int) -> None:
+    """End this process, and what its script has started if they are a group of their own."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), number)
+    else:
+        os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

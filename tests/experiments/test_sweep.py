@@ -333,6 +333,29 @@ def test_the_verb_shows_the_doses_and_json_is_the_file(plan, tmp_path, monkeypat
     assert "no result for lr0.1_seed0 ended with exit code 3" in failed.stderr
 
 
+@pytest.mark.parametrize("own_group", [True, False])
+def test_a_training_whose_sweep_was_killed_is_asked_to_end_and_then_ended(plan, monkeypatch, own_group):
+    """Whatever the script does with SIGTERM; with all processes that it started."""
+    made, sent, parents = plan(seeds=1), [], iter([1, 1, *[2] * 11])
+    pid = os.getpid()
+
+    def run_script(*args, on_steps, **settings):
+        for step in range(12):
+            on_steps(step)
+        raise ScriptError("over", where="here", todo="nothing")
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", lambda *all: None)
+    run(made)
+    monkeypatch.setattr("deadneuron.integrations.script.run_script", run_script)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "getpgrp", lambda: pid if own_group else pid - 1)
+    monkeypatch.setattr(os, "killpg", lambda *what: sent.append(("group", *what)))
+    monkeypatch.setattr(os, "kill", lambda *what: sent.append(("process", *what)))
+    scriptcell.main(made.folder / "lr0.1_seed0")
+    whom = "group" if own_group else "process"
+    assert sent == [(whom, pid, signal.SIGTERM), (whom, pid, signal.SIGKILL)]
+
+
 # ── in processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
