@@ -5,6 +5,7 @@ FOLDER holds settings.json. The result is written last: a cell without one is no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ def main(path: Path) -> int:
     numbers = settings["profile"]
     profile = Profile(numbers["name"], Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"]))
     try:
+        _check_unedited(settings)
         done = run_script(
             settings["script"],
             settings["args"],
@@ -73,6 +75,14 @@ def main(path: Path) -> int:
         }
         write_whole(path / RESULT, json.dumps(result, indent=1) + "\n")
     return done.exit_code
+
+
+def _check_unedited(settings: dict[str, Any]) -> None:
+    """Raise `ScriptError` if the script is not the one that the sweep began with: its result would stand for that."""
+    script = Path(settings["script"])
+    if script.is_file() and hashlib.sha256(script.read_bytes()).hexdigest() != settings["sha256"]:
+        what = "the script was edited while the sweep ran"
+        raise ScriptError(what, where=str(script), todo="start the sweep again: all trainings are made anew")
 
 
 def _end_group(number: int) -> None:

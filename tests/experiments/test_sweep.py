@@ -147,6 +147,22 @@ def test_a_result_of_other_settings_is_none(plan):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_script_that_is_edited_while_the_sweep_runs_gets_no_result_of_the_older_text(plan):
+    made = plan(seeds=1)
+
+    def edit(one):
+        made.script.write_text(made.script.read_text() + "\n# edited\n")
+
+    run_sweep(made, 1, edit, lambda steps: None)
+    assert [dial.name for dial, _ in made.results()] == ["lr0.1_seed0"]
+    (failure,) = made.failures()
+    assert (failure.name, failure.exit_code) == ("lr0.3_seed0", scriptcell.WRONG)
+    (made.folder / "lr0.1_seed0" / RESULT).unlink()
+    with pytest.raises(ScriptError, match="edited while the sweep ran"):
+        run(made)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_result_whose_run_is_gone_is_none(plan):
     made = plan(seeds=1)
     run(made)
