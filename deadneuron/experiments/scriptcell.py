@@ -27,6 +27,7 @@ _LOOKS = 10  # of half a second, from asking an orphaned training to end to endi
 
 def main(path: Path) -> int:
     """Run the cell; the exit code is the script's, or 2 where it cannot be watched."""
+    path = path.absolute()  # the script may change the working directory
     settings: dict[str, Any] = json.loads((path / SETTINGS).read_text("utf-8"))
     from deadneuron.integrations.script import run_script
     from deadneuron.profiles import Profile

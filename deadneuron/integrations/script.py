@@ -82,7 +82,7 @@ def run_script(
     chosen = load_profile(profile)
     if not module and not Path(script).is_file():
         raise ScriptError("there is no such script", where=str(script), todo="give the path of a Python file")
-    patches = Patches()
+    patches, folder = Patches(), folder.absolute()  # the script may change the working directory
     rescales: list[Rescale] = []
 
     def attach(model: nn.Module, optimizers: list[Any]) -> Monitor:

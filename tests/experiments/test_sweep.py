@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import scripts
@@ -40,7 +42,9 @@ def run_in_process(
     for command in commands:
         (command.path / LOG).write_text("")
         on_look({command.name: 0})
-        on_end(Ended(command.name, scriptcell.main(command.path), 0.0))
+        with contextlib.chdir(Path.cwd()):  # a script may change it, of its own process
+            code = scriptcell.main(command.path)
+        on_end(Ended(command.name, code, 0.0))
 
 
 @pytest.fixture
@@ -160,6 +164,16 @@ def test_a_script_that_is_edited_while_the_sweep_runs_gets_no_result_of_the_olde
     (made.folder / "lr0.1_seed0" / RESULT).unlink()
     with pytest.raises(ScriptError, match="edited while the sweep ran"):
         run(made)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_script_may_change_the_working_directory(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    made = plan("import os; os.chdir('elsewhere')\n" + scripts.PLAIN, lrs=(0.1,), seeds=1, folder=Path("sweep"))
+    run(made)
+    assert len(made.results()) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.usefixtures("in_process")
