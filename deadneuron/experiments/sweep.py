@@ -145,9 +145,10 @@ def run_sweep(
 
         def note(ended: Ended) -> None:
             path = plan.folder / ended.name
-            (path / STEPS).unlink(missing_ok=True)
-            if ended.exit_code or not (path / RESULT).is_file():
-                _write_failure(path, ended)
+            with writing(path):
+                (path / STEPS).unlink(missing_ok=True)
+                if ended.exit_code or not (path / RESULT).is_file():
+                    _write_failure(path, ended)
             if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
                 what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
                 raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
@@ -189,11 +190,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
     The system gives the lock back however the sweep ends; the trainings do not inherit it.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise _cannot_write(folder, error) from None
     with lock:
         try:
             fcntl = import_module("fcntl")
@@ -206,20 +205,23 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cannot_write(path: Path, error: OSError) -> ScriptError:
-    what = f"cannot write the sweep's folder: {error.strerror}"
-    return ScriptError(what, where=str(path), todo="give another --folder")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `ScriptError` where files of a sweep cannot be written: a full disk, no right to."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write the sweep's folder: {error.strerror}"
+        raise ScriptError(what, where=str(path), todo="make room there, or give another --folder") from None
 
 
 def _make_way(path: Path, settings: dict[str, Any]) -> None:
     """The result goes first: what is left of a killed run must not stand under an old one."""
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         for name in (RESULT, "failed.json", REFUSED, STEPS):
             (path / name).unlink(missing_ok=True)
         write_whole(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
-    except OSError as error:
-        raise _cannot_write(path, error) from None
 
 
 def _versions() -> dict[str, str]:

@@ -335,6 +335,21 @@ def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_one_runs(p
     assert told == [2, 2]
 
 
+@pytest.mark.usefixtures("in_process")
+def test_a_disk_that_fills_up_is_told(plan, monkeypatch):
+    made = plan(scripts.PLAIN + "\nraise SystemExit(3)", seeds=1)
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deadneuron.experiments.sweeptables.write_whole", full)
+    with pytest.raises(ScriptError, match="cannot write the sweep's folder: No space left"):
+        write_sweep(made)
+    monkeypatch.setattr("deadneuron.experiments.sweep._write_failure", full)
+    with pytest.raises(ScriptError, match="cannot write the sweep's folder: No space left"):
+        run(made)
+
+
 # ── the verb ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
