@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
+from itertools import count
 from pathlib import Path
 from shutil import rmtree
 from types import ModuleType
@@ -86,8 +87,11 @@ def run_script(
     rescales: list[Rescale] = []
 
     def attach(model: nn.Module, optimizers: list[Any]) -> Monitor:
-        number = len(finder.monitors) + 1
-        run = folder / ("model" if number == 1 else f"model-{number}")
+        taken = {
+            monitor.path.name for monitor in finder.monitors
+        }  # what is closed gave its name back
+        names = ("model" if number == 1 else f"model-{number}" for number in count(1))
+        run = folder / next(name for name in names if name not in taken)
         return watch(model, optimizers, run=run, profile=chosen, overwrite=True)
 
     def rescale(optimizer: Any, factor: float) -> None:

@@ -301,6 +301,14 @@ def test_a_teacher_and_a_part_called_before_the_whole_make_no_run(tmp_path):
     assert len(read_run(done.runs[0]).sites) == 2
 
 
+def test_a_whole_whose_part_was_called_before_another_model_takes_nobodys_folder(tmp_path):
+    text = scripts.GAN.replace("for step in", "G[:2](torch.randn(3, 5)); D(x)\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs")
+    runs = {run.name: read_run(run) for run in done.runs}
+    assert {name: run.sites[0].units for name, run in runs.items()} == {"model": 17, "model-2": 13}
+    assert [run.gaps for run in runs.values()] == [(), ()]
+
+
 def test_a_module_is_run_by_its_name(tmp_path, monkeypatch):
     write_script(tmp_path, scripts.PLAIN, name="trainer.py")
     monkeypatch.chdir(tmp_path)
