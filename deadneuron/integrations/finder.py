@@ -152,7 +152,8 @@ class Finder:
         if (optimizers and not held) or (not optimizers and not torch.is_grad_enabled()) or own <= self._covered():
             return
         self._done.add(root)
-        for before in [one for one in self.monitors if one.steps == 0 and _trainable(one.model) <= own]:
+        whole = set(root.parameters())  # frozen ones too: another model may be frozen at the moment
+        for before in [one for one in self.monitors if one.steps == 0 and set(one.model.parameters()) <= whole]:
             before.close()  # a part of this model was called by itself before: it is counted with the whole
             self.monitors.remove(before)
         try:

@@ -87,9 +87,7 @@ def run_script(
     rescales: list[Rescale] = []
 
     def attach(model: nn.Module, optimizers: list[Any]) -> Monitor:
-        taken = {
-            monitor.path.name for monitor in finder.monitors
-        }  # what is closed gave its name back
+        taken = {monitor.path.name for monitor in finder.monitors}  # what is closed gave its name back
         names = ("model" if number == 1 else f"model-{number}" for number in count(1))
         run = folder / next(name for name in names if name not in taken)
         return watch(model, optimizers, run=run, profile=chosen, overwrite=True)

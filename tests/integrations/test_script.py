@@ -309,6 +309,13 @@ def test_a_whole_whose_part_was_called_before_another_model_takes_nobodys_folder
     assert [run.gaps for run in runs.values()] == [(), ()]
 
 
+def test_a_model_that_is_frozen_when_another_one_is_found_keeps_its_run(tmp_path):
+    frozen = "D(x); D.requires_grad_(False); G(torch.randn(3, 5)); D.requires_grad_(True)"
+    text = scripts.GAN.replace("for step in", f"{frozen}\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs")
+    assert [read_run(run).sites[0].units for run in done.runs] == [13, 17]
+
+
 def test_a_module_is_run_by_its_name(tmp_path, monkeypatch):
     write_script(tmp_path, scripts.PLAIN, name="trainer.py")
     monkeypatch.chdir(tmp_path)
