@@ -332,3 +332,18 @@ def test_where_all_runs_at_the_lowest_rate_diverged_the_next_one_is_the_base():
 def test_where_no_p_is_given_the_legend_does_not_tell_of_one():
     comparison = compare([outcome(lr, 0, died(2)) for lr in (0.1, 0.4)], model="model", limit=0.15)
     assert "Mann-Whitney" not in render_comparison(comparison)
+
+
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_a_narrow_terminal_gets_fewer_columns(width):
+    runs = [outcome(lr, seed, died(count + seed)) for lr, count in ((0.1, 1), (0.4, 9)) for seed in range(4)]
+    comparison = compare(runs, model="model", limit=0.15)
+    whole, fitting = (
+        render_comparison(comparison, width=width, narrow=narrow).splitlines() for narrow in (False, True)
+    )
+    assert max(map(len, fitting)) <= width
+    assert (max(map(len, whole)) <= width) == (fitting == whole) == (width == 130)
+    for header in (line for line in fitting if "dead then" in line):
+        assert "died" in header
+        assert "deaths ×" in header
+        assert "revivals ×" not in header or width == 130
