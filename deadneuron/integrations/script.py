@@ -111,7 +111,7 @@ def run_script(
         vary_seeds(patches, replicate)
         if on_steps is not None:
             stack.enter_context(_telling(finder.monitors, on_steps))
-        code, error = 0, None
+        code, error, hook = 0, None, sys.excepthook
         try:
             with _as_main(str(script), args, module=module):
                 if module:
@@ -125,7 +125,7 @@ def run_script(
             raise
         except Exception as problem:
             code, error = 1, problem
-            _print_exception(problem)
+            _tell_exception(problem, hook)
         except BaseException as problem:
             _close(finder.monitors, problem)
             raise
@@ -215,8 +215,16 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
-def _print_exception(problem: Exception) -> None:
+def _tell_exception(problem: Exception, hook: Any) -> None:
+    """As Python does when a script ends with it; without our frames. `hook`: sys.excepthook before the script."""
     ours = (str(Path(__file__).parent), runpy.__file__, "<frozen runpy>")
+    if sys.excepthook is not hook:  # the script's own, of a logger or of rich
+        trace = problem.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+            trace = trace.tb_next
+        mine, sys.excepthook = sys.excepthook, hook
+        mine(type(problem), problem, trace)
+        return
     told: traceback.TracebackException | None = traceback.TracebackException.from_exception(problem)
     waiting, seen = [told], set()
     while waiting:

@@ -244,6 +244,15 @@ def test_an_exception_is_told_as_python_tells_it(tmp_path, capsys):
     assert read_run(done.runs[0]).info.ended_by == "ZeroDivisionError"
 
 
+def test_an_exception_goes_to_the_scripts_own_hook(tmp_path, capsys):
+    hook = "import sys; sys.excepthook = lambda kind, error, trace: print(kind.__name__, error, trace.tb_lineno)\n"
+    before = sys.excepthook
+    assert run_script(write_script(tmp_path, hook + scripts.PLAIN + "{}['a']\n"), [], tmp_path / "runs").exit_code == 1
+    assert sys.excepthook is before
+    lines = (hook + scripts.PLAIN).count("\n") + 1
+    assert capsys.readouterr() == (f"KeyError 'a' {lines}\n", "")
+
+
 def test_our_frames_are_cut_out_of_a_passs_traceback(tmp_path, capsys):
     text = scripts.PLAIN.replace("model = mlp()", "model = mlp()\nmodel[0].forward = lambda x: 1 / 0")
     assert run_script(write_script(tmp_path, text), [], tmp_path / "runs").exit_code == 1
