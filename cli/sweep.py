@@ -172,12 +172,13 @@ def _tell(plan: SweepPlan, comparisons: list[Comparison], again: str) -> None:
     width = out.width if out.is_terminal else 120
     for comparison in comparisons:
         head = f"{plan.script.name}" + (f", {comparison.model}" if len(comparisons) > 1 else "")
-        print(f"\n{head}\n\n{render_comparison(comparison, width=width)}", end="")
+        print(f"\n{head}\n\n{render_comparison(comparison, width=width, narrow=out.is_terminal)}", end="")
     print("\nNOW TRY")
     if again:
         print(f"  {again}   # the trainings that failed, once more")
     results = plan.results()
     if results:
         dial, result = max(results, key=lambda pair: (pair[0].lr, -pair[0].replicate))
-        print(f"  deadneuron report {plan.folder / dial.name / result['runs'][0]}   # the highest rate, unit by unit")
-    print(f"  {plan.folder}/table.csv   # one row a training; also sweep.json, summary.md")
+        run = shlex.quote(str(plan.folder / dial.name / result["runs"][0]))
+        print(f"  deadneuron report {run}   # the highest rate, unit by unit")
+    print(f"  {plan.folder}/table.csv   # one row a training; also sweep.json, and summary.md with the whole tables")

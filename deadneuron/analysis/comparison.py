@@ -43,7 +43,7 @@ class Dose:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A higher rate against the lowest one."""
+    """A higher rate against the lowest one (of those with a run that did not diverge)."""
 
     matching: Matching
     of: Of
@@ -141,12 +141,13 @@ def _dose(
 
 
 def _contrasts(doses: Sequence[Dose], twins: set[float], half: float) -> list[Contrast]:
-    """Each higher rate against the lowest: deaths of all of them, then revivals."""
+    """Each higher rate against the lowest that has a run to compare: deaths of all of them, then revivals."""
     made = []
+    sound = [dose for dose in doses if dose.died]
     questions: tuple[Of, ...] = ("deaths", "revivals")
     for of in questions:
         own = []
-        for base, dose in ((doses[0], dose) for dose in doses[1:] if dose.died and doses[0].died):
+        for base, dose in ((sound[0], dose) for dose in sound[1:]):
             high, low = (one.died if of == "deaths" else one.revived for one in (dose, base))
             ratio, least, most = ratio_of_means(high, low, half)
             why = _why_no_p(dose, base, twins)
@@ -205,8 +206,8 @@ def _notes(doses: Sequence[Dose], twins: set[float], contrasts: Sequence[Contras
     if not twins and any(contrast.why == "one seed" for contrast in contrasts):
         notes.append("one seed at a rate shows no spread, so there is no p-value: give more seeds")
     notes += _of_power(contrasts)
-    first, *others = [dose for dose in doses if dose.matching == "steps"]
-    if first.died and not any(first.died) and any(any(dose.died) for dose in others):
+    first, *others = [dose for dose in doses if dose.matching == "steps" and dose.died]
+    if not any(first.died) and any(any(dose.died) for dose in others):
         notes.append("no unit died at the lowest rate: half a unit is added on both sides of a ratio that has a zero")
     return notes
 

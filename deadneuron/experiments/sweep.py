@@ -12,8 +12,10 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from deadneuron.profiles import load_profile
 from deadneuron.store.layout import RUN_FILE
 
 _LINES = 5  # of a log that are told of a cell that failed
+_TAIL, _WIDTH = 2**14, 500  # bytes at the log's end that they are looked for in, and characters of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Failure:
 
     def __str__(self) -> str:
         how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
+        if not self.exit_code:
+            how += ", but not as Python ends (os._exit?), so its run was not closed"
         return f"{self.name} ended with {how}" + (f": {self.lines[-1]}" if self.lines else "")
 
 
@@ -128,28 +133,37 @@ def run_sweep(
     if shutil.which(plan.python) is None:
         todo = "give the path of a Python that has deadneuron"
         raise ScriptError("there is no such Python", where=plan.python, todo=todo)
-    missing = set(plan.unfinished())
-    commands = []
-    for dial, settings in plan.dials:
-        if dial in missing:
-            path = plan.folder / dial.name
-            _make_way(path, settings)
-            words = (plan.python, "-m", "deadneuron.experiments.scriptcell", str(path))
-            commands.append(Command(dial.name, words, path))
+    with _alone(plan.folder):
+        missing = set(plan.unfinished())
+        commands = []
+        for dial, settings in plan.dials:
+            if dial in missing:
+                path = plan.folder / dial.name
+                _make_way(path, settings)
+                words = (plan.python, "-m", "deadneuron.experiments.scriptcell", str(path))
+                commands.append(Command(dial.name, words, path))
 
-    def note(ended: Ended) -> None:
-        path = plan.folder / ended.name
-        (path / STEPS).unlink(missing_ok=True)
-        if ended.exit_code:
-            _write_failure(path, ended)
-        if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
-            what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
-            raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
-        on_end(ended)
+        def note(ended: Ended) -> None:
+            path = plan.folder / ended.name
+            with writing(path):
+                (path / STEPS).unlink(missing_ok=True)
+                if ended.exit_code or not (path / RESULT).is_file():
+                    _write_failure(path, ended)
+            if ended.exit_code == WRONG and (path / REFUSED).is_file() and not plan.results():
+                what, where, todo = json.loads((path / REFUSED).read_text("utf-8"))
+                raise ScriptError(what, where=where, todo=todo)  # no other cell would fare better
+            on_end(ended)
 
-    threads = str(max(1, (os.cpu_count() or 1) // parallel))
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
-    run_commands(commands, parallel, environment, note, on_look)
+        run_commands(commands, parallel, _environment(parallel), note, on_look)
+
+
+def _environment(parallel: int) -> dict[str, str]:
+    """Of the trainings: several at a time share the cores; a single one has as many threads as without us."""
+    shared = {}
+    if parallel > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        shared = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, cores // parallel)))
+    return {**shared, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def read_failure(path: Path) -> Failure | None:
@@ -162,21 +176,52 @@ def read_failure(path: Path) -> Failure | None:
 
 
 def _write_failure(path: Path, ended: Ended) -> None:
-    lines = (path / LOG).read_text("utf-8", errors="replace").rstrip().splitlines()[-_LINES:]
+    with (path / LOG).open("rb") as log:  # which may be very long
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+        text = log.read().decode("utf-8", errors="replace")
+    lines = [line[-_WIDTH:] for line in text.rstrip().splitlines()[-_LINES:]]
     document = {"exit_code": ended.exit_code, "lines": lines, "seconds": round(ended.seconds, 3)}
     write_whole(path / "failed.json", json.dumps(document, indent=1) + "\n")
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One sweep at a time in a folder: two would replace each other's runs. Not looked after where there is no flock.
+
+    The system gives the lock back however the sweep ends; the trainings do not inherit it.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            fcntl = import_module("fcntl")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            todo = "wait for its end, or give another --folder"
+            raise ScriptError("another sweep is running in this folder", where=str(folder), todo=todo) from None
+        except (ImportError, OSError):  # Windows; a network file system without locks
+            pass
+        yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `ScriptError` where files of a sweep cannot be written: a full disk, no right to."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write the sweep's folder: {error.strerror}"
+        raise ScriptError(what, where=str(path), todo="make room there, or give another --folder") from None
+
+
 def _make_way(path: Path, settings: dict[str, Any]) -> None:
     """The result goes first: what is left of a killed run must not stand under an old one."""
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         for name in (RESULT, "failed.json", REFUSED, STEPS):
             (path / name).unlink(missing_ok=True)
         write_whole(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
-    except OSError as error:
-        what = f"cannot write the sweep's folder: {error.strerror}"
-        raise ScriptError(what, where=str(path), todo="give another --folder") from None
 
 
 def _versions() -> dict[str, str]:

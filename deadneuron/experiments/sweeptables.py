@@ -18,7 +18,7 @@ from deadneuron.analysis.outcomes import Outcome, outcome_of, read_at
 from deadneuron.analysis.sweeptrial import as_json, trial_of
 from deadneuron.causes import Trial
 from deadneuron.experiments.cells import write_whole
-from deadneuron.experiments.sweep import SweepPlan
+from deadneuron.experiments.sweep import SweepPlan, writing
 from deadneuron.frames import read_run
 from deadneuron.records import Gap
 from deadneuron.report.doses import render_comparison
@@ -49,9 +49,10 @@ def write_sweep(plan: SweepPlan) -> tuple[dict[str, Any], list[Comparison]]:
     comparisons = [comparison for comparison, _ in found.values()]
     document = to_document(plan, comparisons)
     rows = [row for comparison, outcomes in found.values() for row in table(comparison, outcomes)]
-    write_whole(plan.folder / "sweep.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
-    write_whole(plan.folder / "table.csv", to_csv(rows))
-    write_whole(plan.folder / "summary.md", to_markdown(plan, comparisons))
+    with writing(plan.folder):
+        write_whole(plan.folder / "sweep.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+        write_whole(plan.folder / "table.csv", to_csv(rows))
+        write_whole(plan.folder / "summary.md", to_markdown(plan, comparisons))
     for comparison in comparisons:
         trial = trial_of(comparison, datetime.now().astimezone().isoformat(timespec="seconds"))
         for dial, result in plan.results():

@@ -1,9 +1,10 @@
 """Finds what a script trains: the optimizers it makes, and the models whose parameters they hold.
 
-torch has no hook for the making of an optimizer, so `Optimizer.__init__` passes through a function. And it has a global
-hook for calls of modules, but that is called too late for hooks that are registered in it, without the keyword
-arguments, and makes torch.compile warn the user; so `nn.Module.__call__` passes through a function until there is
-nothing left to find: usually that is before the first call goes on.
+torch has no hook for the making of an optimizer, so `Optimizer.__init__` passes through a function, and `__setstate__`,
+by which copies and pickles are made. And it has a global hook for calls of modules, but that is called too late for
+hooks that are registered in it, without the keyword arguments, and makes torch.compile warn the user; so
+`nn.Module.__call__` passes through a function until there is nothing left to find: usually that is before the first
+call goes on.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Finder:
         self.refused: dict[str, str] = {}  # why a model is not watched
         self.made = 0  # optimizers
         patches.replace(torch.optim.Optimizer, "__init__", self._watched_init)
+        patches.replace(torch.optim.Optimizer, "__setstate__", self._watched_init)  # copied, or read from a file
         self._look_out()
 
     @property
@@ -59,7 +61,7 @@ class Finder:
 
     def _watched_init(self, original: Any) -> Any:
         @functools.wraps(original)
-        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        def made(optimizer: Any, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             if not self._patches.active:
                 return
@@ -74,7 +76,7 @@ class Finder:
                     raise ScriptError(what, where="--lr", todo="set it in the script") from None
                 self.refused.setdefault(kind, reason)
 
-        return __init__
+        return made
 
     def _note_optimizer(self, optimizer: Any) -> None:
         if any(own is optimizer for own in self.optimizers):
@@ -150,7 +152,8 @@ class Finder:
         if (optimizers and not held) or (not optimizers and not torch.is_grad_enabled()) or own <= self._covered():
             return
         self._done.add(root)
-        for before in [one for one in self.monitors if one.steps == 0 and _trainable(one.model) <= own]:
+        whole = set(root.parameters())  # frozen ones too: another model may be frozen at the moment
+        for before in [one for one in self.monitors if one.steps == 0 and set(one.model.parameters()) <= whole]:
             before.close()  # a part of this model was called by itself before: it is counted with the whole
             self.monitors.remove(before)
         try:

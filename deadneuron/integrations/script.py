@@ -7,6 +7,8 @@ computes bit for bit what it computes alone.
 
 from __future__ import annotations
 
+import builtins
+import os
 import runpy
 import sys
 import threading
@@ -14,8 +16,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from itertools import count
 from pathlib import Path
 from shutil import rmtree
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,12 +83,13 @@ def run_script(
     chosen = load_profile(profile)
     if not module and not Path(script).is_file():
         raise ScriptError("there is no such script", where=str(script), todo="give the path of a Python file")
-    patches = Patches()
+    patches, folder = Patches(), folder.absolute()  # the script may change the working directory
     rescales: list[Rescale] = []
 
     def attach(model: nn.Module, optimizers: list[Any]) -> Monitor:
-        number = len(finder.monitors) + 1
-        run = folder / ("model" if number == 1 else f"model-{number}")
+        taken = {monitor.path.name for monitor in finder.monitors}  # what is closed gave its name back
+        names = ("model" if number == 1 else f"model-{number}" for number in count(1))
+        run = folder / next(name for name in names if name not in taken)
         return watch(model, optimizers, run=run, profile=chosen, overwrite=True)
 
     def rescale(optimizer: Any, factor: float) -> None:
@@ -105,13 +111,13 @@ def run_script(
         vary_seeds(patches, replicate)
         if on_steps is not None:
             stack.enter_context(_telling(finder.monitors, on_steps))
-        code, error = 0, None
+        code, error, hook = 0, None, sys.excepthook
         try:
             with _as_main(str(script), args, module=module):
                 if module:
                     runpy.run_module(str(script), run_name="__main__", alter_sys=True)
                 else:
-                    runpy.run_path(str(script), run_name="__main__")
+                    _run_file(str(script))
         except SystemExit as stop:
             code = _exit_code(stop)
         except ScriptError:
@@ -119,7 +125,7 @@ def run_script(
             raise
         except Exception as problem:
             code, error = 1, problem
-            _print_exception(problem)
+            _tell_exception(problem, hook)
         except BaseException as problem:
             _close(finder.monitors, problem)
             raise
@@ -130,6 +136,20 @@ def run_script(
         raise _why_nothing(finder, str(script))
     steps = max((monitor.steps for monitor in finder.monitors), default=0)
     return ScriptRun(code, runs, steps, reader.seen)
+
+
+def _run_file(script: str) -> None:
+    """As `python script`: other than with runpy, __file__ is absolute, so that it holds after a chdir."""
+    path, before = os.path.abspath(script), sys.modules["__main__"]
+    code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    loader = SourceFileLoader("__main__", path)
+    main.__dict__.update(__file__=path, __cached__=None, __loader__=loader, __builtins__=builtins, __annotations__={})
+    sys.modules["__main__"] = main
+    try:
+        exec(code, main.__dict__)
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager
@@ -195,8 +215,16 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
-def _print_exception(problem: Exception) -> None:
+def _tell_exception(problem: Exception, hook: Any) -> None:
+    """As Python does when a script ends with it; without our frames. `hook`: sys.excepthook before the script."""
     ours = (str(Path(__file__).parent), runpy.__file__, "<frozen runpy>")
+    if sys.excepthook is not hook:  # the script's own, of a logger or of rich
+        trace = problem.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+            trace = trace.tb_next
+        mine, sys.excepthook = sys.excepthook, hook
+        mine(type(problem), problem, trace)
+        return
     told: traceback.TracebackException | None = traceback.TracebackException.from_exception(problem)
     waiting, seen = [told], set()
     while waiting:

@@ -26,15 +26,17 @@ _HEADER = (
     "p (Holm)",
 )
 _TEXT = (3,)  # columns that are aligned to the left
+_SPARED = ((9, 10), (3,), (4,), (6,))  # what a narrow terminal does without, first to last
 
 
-def render_comparison(comparison: Comparison, *, width: int = 120) -> str:
-    """Both tables and what they show; sentences are folded at `width`."""
+def render_comparison(comparison: Comparison, *, width: int = 120, narrow: bool = False) -> str:
+    """Both tables and what they show; sentences are folded at `width`. `narrow`: tables leave columns out to fit it."""
     lines: list[str] = []
+    room = width - 2 if narrow else None
     for matching in ("steps", "rate sum"):
         doses = [dose for dose in comparison.doses if dose.matching == matching]
         if doses:
-            lines += [_title(matching, doses, comparison), *_indented(_table(doses, comparison)), ""]
+            lines += [_title(matching, doses, comparison), *_indented(_table(doses, comparison, room)), ""]
     if lines:
         lines += _legend(comparison, width)
     for sentence in _conclusions(comparison):
@@ -67,17 +69,21 @@ def _title(matching: Matching, doses: Sequence[Dose], comparison: Comparison) ->
     return f"AT THE SAME Σlr = {comparison.rate_sum:.4g}   each run read where its own rates have summed up to that"
 
 
-def _table(doses: Sequence[Dose], comparison: Comparison) -> Iterator[str]:
+def _table(doses: Sequence[Dose], comparison: Comparison, room: int | None) -> Iterator[str]:
     rows = [_HEADER, *(_row(dose, comparison) for dose in doses)]
     if doses[0].matching == "rate sum":  # then runs are read at different steps
         steps = ["at step", *(_span([float(s) for s in dose.steps], "{:.0f}") for dose in doses)]
         rows = [(*row[:2], step, *row[2:]) for row, step in zip(rows, steps, strict=True)]
     shift = len(rows[0]) - len(_HEADER)
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    shown = list(range(len(widths)))
+    for spared in _SPARED:
+        if room is not None and sum(widths[place] + 2 for place in shown) - 2 > room:
+            shown = [place for place in shown if place - shift not in spared]
     for row in rows:
         cells = (
-            cell.ljust(size) if place - shift in _TEXT else cell.rjust(size)
-            for place, (cell, size) in enumerate(zip(row, widths, strict=True))
+            row[place].ljust(widths[place]) if place - shift in _TEXT else row[place].rjust(widths[place])
+            for place in shown
         )
         yield "  ".join(cells).rstrip()
 
@@ -131,17 +137,18 @@ def _short(number: float) -> str:
 
 
 def _legend(comparison: Comparison, width: int) -> Iterator[str]:
-    doses = comparison.doses
-    compared = f" × and p: against the lowest rate, {doses[0].lr:g}" if len({d.lr for d in doses}) > 1 else ""
+    base = next((contrast.base for contrast in comparison.contrasts), None)
     words = (
         f"shares of {comparison.units:,} hidden units, mean over seeds (least–most); each run was followed for "
         f"{comparison.follow} more steps, so that each death by then is known."
     )
-    if compared:
+    if base is not None:
         words += (
-            f"{compared}, ratio of means with a 95 % bootstrap interval over seeds (rough for few seeds), exact "
-            f"Mann-Whitney p over seeds, in brackets Holm's for {comparison.tests} rate{'s' * (comparison.tests != 1)}."
+            f" × and p: against the lowest rate, {base:g}, ratio of means with a 95 % bootstrap interval over seeds "
+            "(rough for few seeds)"
         )
+        rates = f"{comparison.tests} rate{'s' * (comparison.tests != 1)}"
+        words += f", exact Mann-Whitney p over seeds, in brackets Holm's for {rates}." if comparison.tests else "."
     return iter([*textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  "), ""])
 
 

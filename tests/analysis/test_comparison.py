@@ -316,3 +316,34 @@ def test_bars():
 
 def test_the_profile_has_the_limit():
     assert asdict(PROFILE.thresholds)["branch"] == 0.15
+
+
+def test_where_all_runs_at_the_lowest_rate_diverged_the_next_one_is_the_base():
+    doses = [(0.1, 3, True), (0.2, 1, False), (0.4, 9, False)]
+    runs = [outcome(lr, seed, died(count + seed), diverged=gone) for lr, count, gone in doses for seed in range(3)]
+    comparison = compare(runs, model="model", limit=0.15)
+    assert [(c.lr, c.base) for c in comparison.contrasts] == [(0.4, 0.2)] * 4
+    text = render_comparison(comparison)
+    assert "against the lowest rate, 0.2," in text
+    (_, _, above) = table_rows(comparison, "steps")[1]
+    assert above[7:9] == ("5 (3.4–10)", "0.1 (0.1)")
+
+
+def test_where_no_p_is_given_the_legend_does_not_tell_of_one():
+    comparison = compare([outcome(lr, 0, died(2)) for lr in (0.1, 0.4)], model="model", limit=0.15)
+    assert "Mann-Whitney" not in render_comparison(comparison)
+
+
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_a_narrow_terminal_gets_fewer_columns(width):
+    runs = [outcome(lr, seed, died(count + seed)) for lr, count in ((0.1, 1), (0.4, 9)) for seed in range(4)]
+    comparison = compare(runs, model="model", limit=0.15)
+    whole, fitting = (
+        render_comparison(comparison, width=width, narrow=narrow).splitlines() for narrow in (False, True)
+    )
+    assert max(map(len, fitting)) <= width
+    assert (max(map(len, whole)) <= width) == (fitting == whole) == (width == 130)
+    for header in (line for line in fitting if "dead then" in line):
+        assert "died" in header
+        assert "deaths ×" in header
+        assert "revivals ×" not in header or width == 130

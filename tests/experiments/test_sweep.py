@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import scripts
@@ -40,7 +42,9 @@ def run_in_process(
     for command in commands:
         (command.path / LOG).write_text("")
         on_look({command.name: 0})
-        on_end(Ended(command.name, scriptcell.main(command.path), 0.0))
+        with contextlib.chdir(Path.cwd()):  # a script may change it, of its own process
+            code = scriptcell.main(command.path)
+        on_end(Ended(command.name, code, 0.0))
 
 
 @pytest.fixture
@@ -147,6 +151,32 @@ def test_a_result_of_other_settings_is_none(plan):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_script_that_is_edited_while_the_sweep_runs_gets_no_result_of_the_older_text(plan):
+    made = plan(seeds=1)
+
+    def edit(one):
+        made.script.write_text(made.script.read_text() + "\n# edited\n")
+
+    run_sweep(made, 1, edit, lambda steps: None)
+    assert [dial.name for dial, _ in made.results()] == ["lr0.1_seed0"]
+    (failure,) = made.failures()
+    assert (failure.name, failure.exit_code) == ("lr0.3_seed0", scriptcell.WRONG)
+    (made.folder / "lr0.1_seed0" / RESULT).unlink()
+    with pytest.raises(ScriptError, match="edited while the sweep ran"):
+        run(made)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_script_may_change_the_working_directory(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    made = plan("import os; os.chdir('elsewhere')\n" + scripts.PLAIN, lrs=(0.1,), seeds=1, folder=Path("sweep"))
+    run(made)
+    assert len(made.results()) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_result_whose_run_is_gone_is_none(plan):
     made = plan(seeds=1)
     run(made)
@@ -234,6 +264,23 @@ def test_a_cell_that_fails_is_recorded_and_run_again(plan):
     assert run(made) == ["lr1e+20_seed0", "lr1e+20_seed1"]
 
 
+def test_a_long_logs_end_is_told_and_a_cell_that_leaves_no_result_too(plan, monkeypatch):
+    """A script that ends its process itself (os._exit) leaves exit code 0 and no result."""
+
+    def run_commands(commands, parallel, environment, on_end, on_look):
+        for command, code in zip(commands, (1, 0), strict=True):
+            (command.path / LOG).write_text("first\n" + "\r".join(["x" * 7919] * 31) + "\nlast " + "y" * 997)
+            on_end(Ended(command.name, code, 0.0))
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_commands)
+    made = plan(seeds=1)
+    run(made)
+    failed, gone = made.failures()
+    assert [len(line) for line in failed.lines] == [500] * len(failed.lines)
+    assert set(failed.lines[-1]) == {"y"}
+    assert "exit code 0, but not as Python ends" in str(gone)
+
+
 @pytest.mark.usefixtures("in_process")
 def test_a_training_that_ends_in_nan_is_counted_apart(plan):
     made = plan(lrs=(0.1, 1e20))
@@ -247,6 +294,21 @@ def test_a_script_that_is_not_there(tmp_path):
         plan_sweep(tmp_path / "nothing.py", (), lrs=(0.1,), seeds=1, folder=tmp_path)
 
 
+@pytest.mark.parametrize("set_by_user", [None, "3"])
+def test_only_trainings_at_the_same_time_get_fewer_threads(plan, monkeypatch, set_by_user):
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    given = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(7)), raising=False)
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", lambda *all: given.append(all[2]))
+    for parallel in (1, 3):
+        run_sweep(plan(), parallel, print, print)
+    assert [one.get("MKL_NUM_THREADS") for one in given] == [None, "2"]
+    assert [one.get("OMP_NUM_THREADS") for one in given] == [set_by_user, set_by_user or "2"]
+
+
 def test_a_python_that_is_not_there(plan):
     with pytest.raises(ScriptError, match="no such Python"):
         run(plan(python="no-such-python"))
@@ -256,6 +318,36 @@ def test_a_folder_that_cannot_be_written(plan, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ScriptError, match="cannot write the sweep's folder"):
         run(plan(folder=tmp_path / "file"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_second_sweep_in_the_same_folder_is_refused_while_the_first_one_runs(plan, monkeypatch):
+    made, told = plan(seeds=1), []
+
+    def run_another(commands, *rest):
+        with pytest.raises(ScriptError, match="another sweep is running in this folder"):
+            run(made)
+        told.append(len(commands))
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_another)
+    run(made)
+    run(made)  # the lock is free again
+    assert told == [2, 2]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_disk_that_fills_up_is_told(plan, monkeypatch):
+    made = plan(scripts.PLAIN + "\nraise SystemExit(3)", seeds=1)
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deadneuron.experiments.sweeptables.write_whole", full)
+    with pytest.raises(ScriptError, match="cannot write the sweep's folder: No space left"):
+        write_sweep(made)
+    monkeypatch.setattr("deadneuron.experiments.sweep._write_failure", full)
+    with pytest.raises(ScriptError, match="cannot write the sweep's folder: No space left"):
+        run(made)
 
 
 # ── the verb ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,6 +378,29 @@ def test_the_verb_shows_the_doses_and_json_is_the_file(plan, tmp_path, monkeypat
     assert "no result for lr0.1_seed0 ended with exit code 3" in failed.stderr
 
 
+@pytest.mark.parametrize("own_group", [True, False])
+def test_a_training_whose_sweep_was_killed_is_asked_to_end_and_then_ended(plan, monkeypatch, own_group):
+    """Whatever the script does with SIGTERM; with all processes that it started."""
+    made, sent, parents = plan(seeds=1), [], iter([1, 1, *[2] * 11])
+    pid = os.getpid()
+
+    def run_script(*args, on_steps, **settings):
+        for step in range(12):
+            on_steps(step)
+        raise ScriptError("over", where="here", todo="nothing")
+
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", lambda *all: None)
+    run(made)
+    monkeypatch.setattr("deadneuron.integrations.script.run_script", run_script)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "getpgrp", lambda: pid if own_group else pid - 1)
+    monkeypatch.setattr(os, "killpg", lambda *what: sent.append(("group", *what)))
+    monkeypatch.setattr(os, "kill", lambda *what: sent.append(("process", *what)))
+    scriptcell.main(made.folder / "lr0.1_seed0")
+    whom = "group" if own_group else "process"
+    assert sent == [(whom, pid, signal.SIGTERM), (whom, pid, signal.SIGKILL)]
+
+
 # ── in processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -306,31 +421,32 @@ def test_a_cell_that_kills_its_process_does_not_take_the_others_along(command, t
     assert (tmp_path / "runs/sweep/train/lr0.1_seed0" / LOG).read_text().splitlines()[-1] == f"step {STEPS - 1}"
 
 
-def test_ctrl_c_ends_the_trainings_and_the_same_command_goes_on(command, tmp_path):
-    """The first seed's trainings end by themselves; the second's wait to be interrupted."""
+def test_ctrl_c_ends_the_trainings_and_the_same_command_goes_on(command, tmp_path, monkeypatch):
+    """The first seed's training ends by itself; the second's waits to be interrupted."""
     text = "import time, pathlib\n" + scripts.PLAIN.replace(
         "    optimizer.step()\n",
         "    optimizer.step()\n    while torch.initial_seed() and not pathlib.Path('go').exists(): time.sleep(0.05)\n",
     )
     write_script(tmp_path, text, STEPS)
     folder = tmp_path / "runs" / "sweep" / "train"
-    words = ("train.py", "--lr", "0.1,0.3", "--seeds", "2")
+    words = ("train.py", "--lr", "0.1", "--seeds", "2")
     first = command(*words)
-    wait_for(lambda: len(stamps(folder)) == 2 and list(folder.glob("*_seed1/model/rank0-*")))
+    wait_for(lambda: len(stamps(folder)) == 1 and list(folder.glob("*_seed1/model/rank0-*")))
     (rank,) = folder.glob("*_seed1/model/rank0-*")
     pid = int(rank.name.split("-")[1])
     assert alive(pid)
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 130
-    again = "deadneuron sweep train.py --lr 0.1,0.3 --seeds 2 --profile quick.toml"
-    assert f"2 of 4 trainings are finished. Go on with: {again}\n" in err
+    again = "deadneuron sweep train.py --lr 0.1 --seeds 2 --profile quick.toml"
+    assert f"1 of 2 trainings are finished. Go on with: {again}\n" in err
     assert not alive(pid)
     before = stamps(folder)
     (tmp_path / "go").write_text("")
-    second = command(*words)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    assert "2 finished already" in err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deadneuron.experiments.sweep.run_commands", run_in_process)
+    second = CliRunner().invoke(app, ["sweep", *words, "--profile", "quick.toml"])
+    assert second.exit_code == 0, second.output
+    assert "1 finished already" in second.stderr
     assert before.items() < stamps(folder).items()
-    assert "AT THE SAME STEP" in out
+    assert "AT THE SAME STEP" in second.stdout

@@ -23,6 +23,7 @@ from deadneuron.store.reader import read_folder
 run_script = rooms.run_script
 PATCHED = (
     (torch.optim.Optimizer, "__init__"),
+    (torch.optim.Optimizer, "__setstate__"),
     (nn.Module, "__call__"),
     (torch.autograd, "backward"),
     (torch.amp.GradScaler, "scale"),
@@ -140,6 +141,15 @@ def test_a_rate_is_set_absolutely_and_the_schedule_and_ratios_stay(tmp_path, kin
     assert not np.allclose(before, after)
 
 
+@pytest.mark.parametrize(
+    "copied", ["copy.deepcopy((model, optimizer))", "pickle.loads(pickle.dumps((model, optimizer)))"]
+)
+def test_the_rate_of_an_optimizer_that_is_copied_or_read_is_set_too(tmp_path, copied):
+    text = scripts.PLAIN.replace("for step in", f"import copy, pickle; model, optimizer = {copied}\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs", lr=0.3)
+    assert read_run(done.runs[0]).ticks["lr:SGD[0]"].tolist() == pytest.approx([0.3] * 23)
+
+
 def test_the_scaled_training_is_the_one_with_that_rate_in_the_script(tmp_path):
     path = write_script(tmp_path, scripts.PLAIN)
     run_script(path, [], tmp_path / "runs", lr=0.25)
@@ -211,6 +221,15 @@ def test_arguments_exit_codes_and_neighbours_are_as_in_python(tmp_path, monkeypa
     assert (tmp_path / "5.pt").is_file()  # the working directory is ours
 
 
+def test_a_script_finds_its_place_after_a_chdir(tmp_path, monkeypatch):
+    """As in Python: __file__ is absolute and sys.argv[0] is what was given."""
+    text = "import os, sys; os.chdir('..')\n" + scripts.PLAIN
+    write_script(tmp_path / "place", text + "torch.save([__file__, *sys.argv, vars()['__annotations__']], OUT)\n")
+    monkeypatch.chdir(tmp_path / "place")
+    assert run_script("train.py", ["a"], tmp_path / "runs").exit_code == 0
+    assert torch.load(tmp_path / "place" / "out.pt") == [str(tmp_path / "place" / "train.py"), "train.py", "a", {}]
+
+
 def test_an_exception_is_told_as_python_tells_it(tmp_path, capsys):
     path = write_script(
         tmp_path, scripts.PLAIN.replace("    optimizer.step()\n", "    optimizer.step()\n    if step == 7: 1 / 0\n")
@@ -223,6 +242,15 @@ def test_an_exception_is_told_as_python_tells_it(tmp_path, capsys):
     assert told.count("File ") == 1
     assert str(path) in told
     assert read_run(done.runs[0]).info.ended_by == "ZeroDivisionError"
+
+
+def test_an_exception_goes_to_the_scripts_own_hook(tmp_path, capsys):
+    hook = "import sys; sys.excepthook = lambda kind, error, trace: print(kind.__name__, error, trace.tb_lineno)\n"
+    before = sys.excepthook
+    assert run_script(write_script(tmp_path, hook + scripts.PLAIN + "{}['a']\n"), [], tmp_path / "runs").exit_code == 1
+    assert sys.excepthook is before
+    lines = (hook + scripts.PLAIN).count("\n") + 1
+    assert capsys.readouterr() == (f"KeyError 'a' {lines}\n", "")
 
 
 def test_our_frames_are_cut_out_of_a_passs_traceback(tmp_path, capsys):
@@ -280,6 +308,21 @@ def test_a_teacher_and_a_part_called_before_the_whole_make_no_run(tmp_path):
     done = run_script(write_script(tmp_path, text), [], tmp_path / "runs")
     assert [run.name for run in done.runs] == ["model"]
     assert len(read_run(done.runs[0]).sites) == 2
+
+
+def test_a_whole_whose_part_was_called_before_another_model_takes_nobodys_folder(tmp_path):
+    text = scripts.GAN.replace("for step in", "G[:2](torch.randn(3, 5)); D(x)\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs")
+    runs = {run.name: read_run(run) for run in done.runs}
+    assert {name: run.sites[0].units for name, run in runs.items()} == {"model": 17, "model-2": 13}
+    assert [run.gaps for run in runs.values()] == [(), ()]
+
+
+def test_a_model_that_is_frozen_when_another_one_is_found_keeps_its_run(tmp_path):
+    frozen = "D(x); D.requires_grad_(False); G(torch.randn(3, 5)); D.requires_grad_(True)"
+    text = scripts.GAN.replace("for step in", f"{frozen}\nfor step in")
+    done = run_script(write_script(tmp_path, text), [], tmp_path / "runs")
+    assert [read_run(run).sites[0].units for run in done.runs] == [13, 17]
 
 
 def test_a_module_is_run_by_its_name(tmp_path, monkeypatch):
