@@ -55,6 +55,11 @@ def sweep(
 
     experiment = import_module("deadneuron.experiments.sweep")
     tables = import_module("deadneuron.experiments.sweeptables")
+    if args and "--" not in sys.argv and "sweep" in sys.argv:
+        from deadneuron.errors import UsageError
+
+        hint = "rates stand together, --lr 0.1,0.2; what is the script's stands behind --"
+        raise UsageError("what is this argument?", where=args[0], todo=hint)
     rates = _rates(lr)
     where = folder or Path("runs/sweep") / script.stem
     plan: SweepPlan = experiment.plan_sweep(
@@ -70,7 +75,10 @@ def sweep(
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     total, todo = len(plan.dials), plan.unfinished()
     ready = f", {total - len(todo)} finished already" if len(todo) < total else ""
-    err.print(f"{script}: {len(rates)} rates × {seeds} seeds = {total} trainings{ready}; {where}", markup=False)
+    err.print(
+        f"{script}: {_many(len(rates), 'rate')} × {_many(seeds, 'seed')} = {_many(total, 'training')}{ready}; {where}",
+        markup=False,
+    )
     began = time.monotonic()
     try:
         if todo:
@@ -82,17 +90,21 @@ def sweep(
         )
         raise typer.Exit(130) from None
     if todo:
-        err.print(f"{len(todo)} trainings in {time.monotonic() - began:.0f} s", markup=False)
+        err.print(f"{_many(len(todo), 'training')} in {time.monotonic() - began:.0f} s", markup=False)
     document, comparisons = tables.write_sweep(plan)
     failures = plan.failures()
     for failure in failures:
-        err.print(f"deadneuron: no result for {failure}; see {where / failure.name / 'log.txt'}", markup=False)
+        err.print(f"deadneuron: no result: {failure}; see {where / failure.name / 'log.txt'}", markup=False)
     if output is Format.json:
         print(json.dumps(document, indent=1))
     else:
         _tell(plan, comparisons, again if failures else "")
     if plan.unfinished():
         raise typer.Exit(1)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ read at: all deaths by then are known, in every run alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Dose:
     losses: tuple[float, ...]  # of those whose loss is known; at the last step that all have, or at matched sums there
     highest: float  # rate that a step used
     diverged: int  # runs
+    failed: int = 0  # trainings that ended without a result: a crash at a high rate is a result too
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Contrast:
     lr: float
     base: float
     ratio: float | None  # of mean shares of units; None where nothing died, or nothing revived, at either
-    low: float | None  # 95 %, by a bootstrap over seeds
+    halved: bool  # half a unit was added on both sides, since nothing died (or revived) on one
+    low: float | None  # 95 %, by a bootstrap over seeds; None for fewer than four, or where half a unit was added
     high: float | None
     p: float | None  # exact Mann-Whitney over seeds, two-sided
     p_all: float | None  # Holm's, for all rates that are held against the lowest one in the same question
@@ -76,13 +78,18 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Comparison:
+def compare(
+    outcomes: Sequence[Outcome], *, model: str, limit: float, failed: Mapping[float, int] | None = None
+) -> Comparison:
     """Compare runs of one model by the rate that was asked for; `limit` is a profile's `thresholds.branch`.
 
+    `failed`: how many trainings ended without a result, by rate.
+
     A rate is under the limit if, on average over its seeds and at matched steps, a smaller share of units died, and no
-    run diverged.
+    run diverged or ended without a result.
     """
-    rates = sorted({one.lr for one in outcomes})
+    failed = failed or {}
+    rates = sorted({one.lr for one in outcomes} | {lr for lr, count in failed.items() if count})
     sound = [one for one in outcomes if not one.diverged]
     units, follow = max((o.units for o in outcomes), default=0), max((o.follow for o in outcomes), default=0)
     nothing = Comparison(model, units, follow, -1, None, (), (), 0, None, None, limit, ())
@@ -93,7 +100,7 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
     if last < 0:
         words = f"the shortest run has {final + 1} steps, and a death is known after {follow}: train for longer"
         return replace(nothing, notes=(words,))
-    if len(rates) > 1 and _same_rates(outcomes):
+    if len({one.lr for one in outcomes}) > 1 and _same_rates(outcomes):
         words = "all runs used the same rates, whatever was asked for: the script sets its own, past its optimizer's"
         return replace(nothing, notes=(words,))
     total = min(float(one.rate_sums[one.last_step - follow]) for one in sound)
@@ -105,6 +112,7 @@ def compare(outcomes: Sequence[Outcome], *, model: str, limit: float) -> Compari
     contrasts: list[Contrast] = []
     for matching in ("steps", "rate sum"):
         contrasts += _contrasts([dose for dose in doses if dose.matching == matching], twins, 0.5 / units)
+    doses = [replace(dose, failed=failed.get(dose.lr, 0)) for dose in doses]
     safe, over = _safe([dose for dose in doses if dose.matching == "steps"], limit)
     return Comparison(
         model=model,
@@ -135,7 +143,7 @@ def _dose(
         revived=tuple(reading.revived for reading in readings),
         dead=tuple(reading.dead for reading in readings),
         losses=tuple(reading.loss for reading in readings if reading.loss is not None),
-        highest=max(float(one.rates.max()) for one in own),
+        highest=max((float(one.rates.max()) for one in own), default=lr),
         diverged=sum(one.diverged for one in own),
     )
 
@@ -150,12 +158,14 @@ def _contrasts(doses: Sequence[Dose], twins: set[float], half: float) -> list[Co
         for base, dose in ((sound[0], dose) for dose in sound[1:]):
             high, low = (one.died if of == "deaths" else one.revived for one in (dose, base))
             ratio, least, most = ratio_of_means(high, low, half)
+            halved = ratio is not None and not (any(high) and any(low))
             why = _why_no_p(dose, base, twins)
             p = None if why else mann_whitney(high, low)
             if why == _TWINS:
                 least = most = None  # equal runs have no spread
             smallest = None if why else smallest_p(len(high), len(low))
-            own.append(Contrast(dose.matching, of, dose.lr, base.lr, ratio, least, most, p, None, smallest, why))
+            found = (ratio, halved, least, most, p, None, smallest, why)
+            own.append(Contrast(dose.matching, of, dose.lr, base.lr, *found))
         made += _corrected(own)
     return made
 
@@ -177,7 +187,7 @@ def _corrected(contrasts: Sequence[Contrast]) -> list[Contrast]:
 def _safe(doses: Sequence[Dose], limit: float) -> tuple[float | None, float | None]:
     safe = None
     for dose in doses:
-        if dose.diverged or not dose.died or float(np.mean(dose.died)) >= limit:
+        if dose.diverged or dose.failed or not dose.died or float(np.mean(dose.died)) >= limit:
             return safe, dose.lr
         safe = dose.lr
     return safe, None
@@ -201,14 +211,19 @@ def _notes(doses: Sequence[Dose], twins: set[float], contrasts: Sequence[Contras
             f"replicates at rate {at} are identical, so there is no p-value: the script seeds itself in a way that "
             "cannot be moved from outside (a torch.Generator, numpy's default_rng), or draws no random numbers"
         )
+    crashed = {dose.lr: dose.failed for dose in doses if dose.failed}
+    if crashed:
+        at = ", ".join(f"{count} at rate {lr:g}" for lr, count in crashed.items())
+        notes.append(f"trainings that ended without a result are in no mean: {at}")
     if any(dose.diverged for dose in doses):
         notes.append("runs that ended in NaN or Inf are counted apart, and are in no mean")
     if not twins and any(contrast.why == "one seed" for contrast in contrasts):
         notes.append("one seed at a rate shows no spread, so there is no p-value: give more seeds")
     notes += _of_power(contrasts)
-    first, *others = [dose for dose in doses if dose.matching == "steps" and dose.died]
-    if not any(first.died) and any(any(dose.died) for dose in others):
-        notes.append("no unit died at the lowest rate: half a unit is added on both sides of a ratio that has a zero")
+    if any(contrast.halved for contrast in contrasts):
+        notes.append(
+            "~: nothing died, or revived, at one of the rates; half a unit is added on both sides of the ratio"
+        )
     return notes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from deadneuron.records import Floats
 
 _RESAMPLES = 9999
+_FEWEST = 4  # seeds: a bootstrap of fewer shows a spread that is far too narrow
 
 
 def mann_whitney(left: Sequence[float], right: Sequence[float]) -> float:
@@ -48,17 +49,17 @@ def holm(ps: Sequence[float]) -> list[float]:
 def ratio_of_means(
     high: Sequence[float], low: Sequence[float], half: float
 ) -> tuple[float | None, float | None, float | None]:
-    """Mean of `high` over mean of `low`, and a 95 % interval by a bootstrap over seeds (None for one seed).
+    """Mean of `high` over mean of `low`, and a 95 % interval by a bootstrap over seeds (None for fewer than four).
 
     Where one of the means is zero, `half` (the share of half a unit) is added to both, as Haldane and Anscombe did for
-    odds; None where both are zero, for then there is nothing to compare. With four seeds the interval is rough: such
-    percentiles are known to be too narrow.
+    odds, and there is no interval; None where both are zero, for then there is nothing to compare. With four seeds the
+    interval is rough: such percentiles are known to be too narrow.
     """
     above, below = np.asarray(high, dtype=float), np.asarray(low, dtype=float)
     if not above.any() and not below.any():
         return None, None, None
     ratio = float(_ratio(above.mean(), below.mean(), half))
-    if min(len(above), len(below)) < 2:
+    if min(len(above), len(below)) < _FEWEST or not (above.any() and below.any()):
         return ratio, None, None
     random = np.random.default_rng(0)
     drawn = [

@@ -52,7 +52,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 def _of_dose(dose: Dose) -> str:
     seeds = f"{len(dose.died)} seed{'s' * (len(dose.died) != 1)}"
     if not dose.died:
-        return f"rate {dose.lr:g}: all {dose.diverged} runs diverged"
+        return f"rate {dose.lr:g}: no training came to its end ({dose.diverged} diverged, {dose.failed} failed)"
     died, dead = (100 * float(np.mean(values)) for values in (dose.died, dose.dead))
     words = (
         f"rate {dose.lr:g}, {seeds}: {died:.1f} % of the units died by update {dose.steps[0]}, {dead:.1f} % were dead"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -100,7 +101,10 @@ def plan_sweep(
     profile: str | Path = "default",
     python: str = sys.executable,
 ) -> SweepPlan:
-    """Every rate with every seed. Raises `ScriptError` for a script that is not there, `ProfileError` for the profile.
+    """Every rate with every seed.
+
+    Raises `ScriptError` for a script that is not there, or a folder that holds results of another script or of other
+    arguments, and `ProfileError` for the profile.
 
     A cell's result holds for the text of the script, its arguments, rate, seed, the profile's numbers and the versions
     of the packages; files that the script reads or imports are not looked at.
@@ -122,8 +126,25 @@ def plan_sweep(
     dials = [Dial(lr, replicate) for lr in lrs for replicate in range(seeds)]
     # Seed by seed, so that a sweep that is stopped has all rates at some seeds.
     dials.sort(key=lambda dial: dial.replicate)
+    _refuse_another(folder, common)
     made = [(dial, json.loads(json.dumps({**common, "lr": dial.lr, "replicate": dial.replicate}))) for dial in dials]
     return SweepPlan(script, args, folder, python, tuple(made))
+
+
+def _refuse_another(folder: Path, common: dict[str, Any]) -> None:
+    """Results of another script, or of this one with other arguments, are not to be replaced."""
+    for path in sorted(folder.glob("lr*_seed*")):
+        if not (path / RESULT).is_file():
+            continue
+        try:
+            settings = json.loads((path / SETTINGS).read_text("utf-8"))
+            same = (settings["script"], settings["args"]) == (common["script"], common["args"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not same:
+            other = shlex.join([settings["script"], *settings["args"]])
+            todo = "give another --folder"
+            raise ScriptError(f"the folder holds a sweep of {other}", where=str(folder), todo=todo)
 
 
 def run_sweep(

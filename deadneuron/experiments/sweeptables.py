@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +41,9 @@ def compare_sweep(plan: SweepPlan) -> dict[str, tuple[Comparison, list[Outcome]]
             if outcome is not None:
                 outcomes.setdefault(run, []).append(outcome)
     limit = float(plan.dials[0][1]["profile"]["thresholds"]["branch"])
-    return {name: (compare(own, model=name, limit=limit), own) for name, own in outcomes.items()}
+    names = {failure.name for failure in plan.failures()}
+    failed = Counter(dial.lr for dial, _ in plan.dials if dial.name in names)
+    return {name: (compare(own, model=name, limit=limit, failed=failed), own) for name, own in outcomes.items()}
 
 
 def write_sweep(plan: SweepPlan) -> tuple[dict[str, Any], list[Comparison]]:

@@ -8,6 +8,7 @@ computes bit for bit what it computes alone.
 from __future__ import annotations
 
 import builtins
+import functools
 import os
 import runpy
 import sys
@@ -25,6 +26,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+import deadneuron
 from deadneuron.errors import ScriptError
 from deadneuron.integrations.finder import Finder
 from deadneuron.integrations.losses import LossReader
@@ -106,6 +108,7 @@ def run_script(
         finder = Finder(patches, attach, rescale, lr)
         stack.callback(finder.stop)
         reader = LossReader(patches, note_loss)
+        _redirect_own_runs(patches, folder / "own")
         if seed is not None:
             seed_everything(seed, replicate)
         vary_seeds(patches, replicate)
@@ -150,6 +153,23 @@ def _run_file(script: str) -> None:
         exec(code, main.__dict__)
     finally:
         sys.modules["__main__"] = before
+
+
+def _redirect_own_runs(patches: Patches, folder: Path) -> None:
+    """A script that calls `deadneuron.watch` itself writes below `folder`: many trainings must not share one run."""
+
+    def make(original: Callable[..., Monitor]) -> Callable[..., Monitor]:
+        @functools.wraps(original)
+        def watch_apart(*args: Any, **kwargs: Any) -> Monitor:
+            if patches.active:
+                given = args[2] if len(args) > 2 else kwargs.get("run")
+                name = "run" if given is None else Path(given).name
+                args, kwargs = args[:2], {**kwargs, "run": folder / name, "overwrite": True}
+            return original(*args, **kwargs)
+
+        return watch_apart
+
+    patches.replace(deadneuron, "watch", make)
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def _table(doses: Sequence[Dose], comparison: Comparison, room: int | None) -> I
 
 def _row(dose: Dose, comparison: Comparison) -> tuple[str, ...]:
     seeds = f"{len(dose.died)}" + (f" +{dose.diverged} NaN" if dose.diverged else "")
+    seeds += f" +{dose.failed} failed" if dose.failed else ""
     if not dose.died:
         return (f"{dose.lr:g}", seeds, *["–"] * (len(_HEADER) - 2))
     own = [one for one in comparison.contrasts if one.matching == dose.matching and one.lr == dose.lr]
@@ -110,7 +111,7 @@ def _row(dose: Dose, comparison: Comparison) -> tuple[str, ...]:
 def _contrast(contrast: Contrast | None) -> tuple[str, str]:
     if contrast is None:
         return "1", ""
-    ratio = "–" if contrast.ratio is None else _short(contrast.ratio)
+    ratio = "–" if contrast.ratio is None else f"{'~' * contrast.halved}{_short(contrast.ratio)}"
     if contrast.low is not None and contrast.high is not None:
         ratio += f" ({_short(contrast.low)}–{_short(contrast.high)})"
     if contrast.p is None or contrast.p_all is None:
@@ -139,8 +140,9 @@ def _short(number: float) -> str:
 def _legend(comparison: Comparison, width: int) -> Iterator[str]:
     base = next((contrast.base for contrast in comparison.contrasts), None)
     words = (
-        f"shares of {comparison.units:,} hidden units, mean over seeds (least–most); each run was followed for "
-        f"{comparison.follow} more steps, so that each death by then is known."
+        f"shares of {comparison.units:,} hidden units, mean over seeds (least–most); dead by that step: born so, or "
+        f"died and not revived; each run was followed for {comparison.follow} more steps, so that each death by then "
+        "is known."
     )
     if base is not None:
         words += (
@@ -158,8 +160,8 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
     yield from told[doses:]  # the doses themselves are in the table
     steps = [dose for dose in comparison.doses if dose.matching == "steps"]
     if any(abs(dose.highest - dose.lr) > 0.01 * dose.lr for dose in steps):  # a schedule, or another group's ratio
-        used = ", ".join(f"{dose.highest:.3g} at {dose.lr:g}" for dose in steps)
-        yield f"the highest rate that the first group of this model used: {used}"
+        used = ", ".join(f"{dose.highest:.3g} for --lr {dose.lr:g}" for dose in steps)
+        yield f"the first group of this model used rates of up to {used}"
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -326,7 +326,34 @@ def test_where_all_runs_at_the_lowest_rate_diverged_the_next_one_is_the_base():
     text = render_comparison(comparison)
     assert "against the lowest rate, 0.2," in text
     (_, _, above) = table_rows(comparison, "steps")[1]
-    assert above[7:9] == ("5 (3.4–10)", "0.1 (0.1)")
+    assert above[7:9] == ("5", "0.1 (0.1)")
+
+
+def test_a_rate_whose_trainings_failed_is_told_and_is_not_safe():
+    runs = [outcome(lr, seed, died(1)) for lr in (0.1, 0.2) for seed in range(3)]
+    comparison = compare(runs, model="model", limit=0.15, failed={0.2: 1, 0.4: 2})
+    assert [(dose.lr, len(dose.died), dose.failed) for dose in comparison.doses[:3]] == [
+        (0.1, 3, 0),
+        (0.2, 3, 1),
+        (0.4, 0, 2),
+    ]
+    assert (comparison.safe, comparison.over) == (0.1, 0.2)
+    text = render_comparison(comparison)
+    assert "0 +2 failed" in text
+    assert "trainings that ended without a result are in no mean: 1 at rate 0.2, 2 at rate 0.4" in text
+    assert "rate 0.4: no training came to its end (0 diverged, 2 failed)" in summary(comparison)
+    nothing = compare([], model="model", limit=0.15, failed={0.4: 2})
+    assert (nothing.safe, nothing.doses) == (None, ())
+
+
+def test_a_ratio_with_half_a_unit_is_marked_and_has_no_interval():
+    runs = [outcome(lr, seed, died(count)) for lr, count in ((0.1, 0), (0.4, 5)) for seed in range(4)]
+    comparison = compare(runs, model="model", limit=0.15)
+    deaths = next(c for c in comparison.contrasts if c.of == "deaths")
+    assert (deaths.halved, deaths.low, deaths.high) == (True, None, None)
+    (_, above) = table_rows(comparison, "steps")[1]
+    assert above[7].startswith("~")
+    assert "half a unit is added on both sides" in render_comparison(comparison)
 
 
 def test_where_no_p_is_given_the_legend_does_not_tell_of_one():

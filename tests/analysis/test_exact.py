@@ -76,12 +76,13 @@ def test_holm_by_hand():
 
 
 def test_ratios_by_hand():
-    assert ratio_of_means([0.3, 0.3], [0.1, 0.1], 0.01) == pytest.approx((3.0, 3.0, 3.0))
+    assert ratio_of_means([0.5] * 4, [0.25] * 5, 0.01) == (2.0, 2.0, 2.0)
     assert ratio_of_means([0.0, 0.0], [0.0, 0.0], 0.01) == (None, None, None)
     assert ratio_of_means([0.2], [0.1, 0.1], 0.01) == (2.0, None, None)
-    # A zero: half a unit of 50 on both sides.
-    assert ratio_of_means([0.2, 0.2], [0.0, 0.0], 0.01) == pytest.approx((21.0, 21.0, 21.0))
-    assert ratio_of_means([0.0, 0.0], [0.2, 0.2], 0.01) == pytest.approx((1 / 21,) * 3)
+    assert ratio_of_means([0.5] * 3, [0.25] * 5, 0.01) == (2.0, None, None), "three seeds show too little spread"
+    # A zero: half a unit of 50 on both sides, and no interval.
+    assert ratio_of_means([0.2] * 4, [0.0] * 4, 0.01) == (pytest.approx(21.0), None, None)
+    assert ratio_of_means([0.0] * 4, [0.2] * 4, 0.01) == (pytest.approx(1 / 21), None, None)
 
 
 def test_an_interval_holds_its_ratio_and_is_the_same_twice():

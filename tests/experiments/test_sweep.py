@@ -137,16 +137,30 @@ def test_finished_cells_are_not_run_again_and_new_ones_are(plan):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_results_of_another_script_or_other_arguments_are_not_replaced(plan, tmp_path):
+    made = plan()
+    run(made)
+    before = stamps(made.folder)
+    with pytest.raises(ScriptError, match=r"the folder holds a sweep of .*: give another --folder"):
+        plan(args=("--epochs", "3 5"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(ScriptError, match="the folder holds a sweep of"):
+        plan_sweep(write_script(elsewhere, scripts.PLAIN, STEPS), (), lrs=(0.1,), seeds=1, folder=made.folder)
+    assert stamps(made.folder) == before
+    assert run(plan()) == []
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_result_of_other_settings_is_none(plan):
     run(plan(seeds=1))
     assert plan(seeds=1).unfinished() == ()
     changed = [
         plan(seeds=1, seed=7),
-        plan(seeds=1, args=("--x",)),
         plan(seeds=1, profile="default"),
         plan(seeds=1, python="other"),
     ]
-    assert [len(one.unfinished()) for one in changed] == [2] * 4
+    assert [len(one.unfinished()) for one in changed] == [2] * 3
     assert len(plan(scripts.PLAIN + "\n# changed", seeds=1).unfinished()) == 2
 
 
@@ -260,7 +274,7 @@ def test_a_cell_that_fails_is_recorded_and_run_again(plan):
     }
     document, (comparison,) = write_sweep(made)
     assert [cell["state"] for cell in document["cells"]] == ["finished", "failed"] * 2
-    assert {dose.lr for dose in comparison.doses} == {0.1}
+    assert [(dose.lr, len(dose.died), dose.failed) for dose in comparison.doses[:2]] == [(0.1, 2, 0), (1e20, 0, 2)]
     assert run(made) == ["lr1e+20_seed0", "lr1e+20_seed1"]
 
 
@@ -375,7 +389,7 @@ def test_the_verb_shows_the_doses_and_json_is_the_file(plan, tmp_path, monkeypat
     assert "4 finished already" in again.stderr
     failed = CliRunner().invoke(app, [*words, "--folder", "other", "--", "--steps", "31", "--exit", "3"])
     assert failed.exit_code == 1
-    assert "no result for lr0.1_seed0 ended with exit code 3" in failed.stderr
+    assert "no result: lr0.1_seed0 ended with exit code 3" in failed.stderr
 
 
 @pytest.mark.parametrize("own_group", [True, False])
@@ -413,7 +427,7 @@ def test_a_cell_that_kills_its_process_does_not_take_the_others_along(command, t
     write_script(tmp_path, text, STEPS)
     out, err = (process := command("train.py", "--lr", "0.1,1e9", "--seeds", "1", "--parallel", "2")).communicate()
     assert process.returncode == 1, err
-    assert "no result for lr1000000000.0_seed0 ended with signal 9: step" in err
+    assert "no result: lr1000000000.0_seed0 ended with signal 9: step" in err
     assert "AT THE SAME STEP" in out
     document = json.loads((tmp_path / "runs/sweep/train/sweep.json").read_text())
     assert [(cell["state"], cell["exit_code"]) for cell in document["cells"]] == [("finished", 0), ("failed", -9)]

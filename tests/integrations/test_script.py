@@ -14,6 +14,7 @@ from making import same
 from scripts import write_script
 from torch import nn
 
+import deadneuron
 from deadneuron.errors import ProfileError, ScriptError
 from deadneuron.frames import read_run
 from deadneuron.integrations import script as rooms
@@ -31,6 +32,7 @@ PATCHED = (
     (torch.random, "manual_seed"),
     (torch.cuda, "manual_seed_all"),
     (random, "seed"),
+    (deadneuron, "watch"),
     (np.random, "seed"),
 )
 
@@ -344,3 +346,27 @@ def test_many_calls_of_other_modules_before_the_training_hide_nothing(tmp_path):
     many = "loss_of = nn.MSELoss()\nfor _ in range(1500): loss_of(x, x)\n"
     text = scripts.PLAIN.replace("for step in range", many + "for step in range")
     assert run_script(write_script(tmp_path, text), [], tmp_path / "runs").steps == 23
+
+
+def test_a_script_that_watches_itself_writes_below_the_folder(tmp_path):
+    text = """
+import deadneuron, torch
+from deadneuron import watch
+from torch import nn
+model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with deadneuron.watch(model, optimizer, "runs/mine"), watch(model, optimizer, run="runs/second", every=3):
+    for _ in range(7):
+        optimizer.zero_grad()
+        model(torch.randn(11, 3)).square().sum().backward()
+        optimizer.step()
+"""
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    for _ in range(2):  # a second training does not meet the first one's run
+        done = run_script(path, [], tmp_path / "cell")
+        assert done.exit_code == 0
+    own = {folder.name: read_folder(folder) for folder in (tmp_path / "cell" / "own").iterdir()}
+    assert {name: stored.info.sampling.every for name, stored in own.items()} == {"mine": 10, "second": 3}
+    assert read_folder(done.runs[0]).windows[-1].last_step == 6
+    assert not (tmp_path / "runs").exists()
