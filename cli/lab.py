@@ -34,7 +34,7 @@ def lab(
 
     Each cell is a run folder of its own that deadneuron report can read; at the end there is one table, also as CSV,
     JSON and Markdown. Cells that are finished are not trained again: a lab that was stopped, killed or changed goes on
-    where it must. Needs scikit-learn (pip install 'deadneuron[demo]').
+    where it must. Needs scikit-learn (pip install 'deadneuron\\[demo]').
 
     Exit code 0, or 1 if a cell has no result, or 2 for a lab that cannot be read, or 130 after Ctrl-C.
     """

@@ -48,6 +48,9 @@ def read_folder(path: str | Path) -> StoredRun:
         what = (
             "this is no run folder: it has no readable run.json" if os.path.exists(path) else "there is no such folder"
         )
+        inside = sorted({str(found.parent) for depth in ("*", "*/*") for found in path.glob(f"{depth}/{RUN_FILE}")})
+        if inside:
+            what, todo = "this folder holds runs, and is none itself", f"give one of them, such as {inside[0]}"
         raise NotARunError(what, where=str(path), todo=todo) from None
     info = info_from_json(text, str(path / RUN_FILE))
     records: list[Record] = []

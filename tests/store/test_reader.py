@@ -48,6 +48,16 @@ def test_a_folder_is_read_in_order_of_steps(folder):
     assert run.info.sites == (SITE,)
 
 
+def test_a_folder_of_runs_names_one_of_them(folder, tmp_path):
+    place = tmp_path / "sweep" / "lr0.1_seed0" / "model"
+    place.parent.mkdir(parents=True)
+    shutil.move(folder.path, place)
+    for above in (place.parent, place.parent.parent):
+        with pytest.raises(NotARunError, match="this folder holds runs, and is none itself") as told:
+            read_folder(above)
+        assert str(place) in str(told.value)
+
+
 def test_an_empty_run_is_read(folder):
     run = read_folder(folder.path)
     assert (run.windows, run.ticks, run.gaps) == ((), (), ())
