@@ -75,6 +75,15 @@ def test_holm_by_hand():
         assert dict(zip(order, holm(order), strict=True)) == pytest.approx({0.01: 0.03, 0.02: 0.04, 0.5: 0.5})
 
 
+def test_of_very_many_seeds_it_is_the_normal_approximation():
+    random = np.random.default_rng(13)
+    left, right = random.normal(0.3, 1, 53).tolist(), random.normal(0, 1, 47).tolist()
+    assert mann_whitney(left, right) == mannwhitneyu(left, right, method="asymptotic").pvalue
+    assert mann_whitney(left[:37], right[:41]) == pytest.approx(
+        mannwhitneyu(left[:37], right[:41], method="exact").pvalue, rel=1e-9
+    )
+
+
 def test_ratios_by_hand():
     assert ratio_of_means([0.5] * 4, [0.25] * 5, 0.01) == (2.0, 2.0, 2.0)
     assert ratio_of_means([0.0, 0.0], [0.0, 0.0], 0.01) == (None, None, None)
