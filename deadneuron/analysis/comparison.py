@@ -22,6 +22,7 @@ from deadneuron.analysis.outcomes import Outcome, Reading, read_at
 
 Matching = Literal["steps", "rate sum"]
 Of = Literal["deaths", "revivals"]
+HALVED = "~"  # marks a ratio that half a unit was added to on both sides
 _TWINS = "identical replicates"
 _ALPHA = 0.05  # what a p-value is usually held against; it decides here only whether more seeds are advised
 
@@ -221,9 +222,7 @@ def _notes(doses: Sequence[Dose], twins: set[float], contrasts: Sequence[Contras
         notes.append("one seed at a rate shows no spread, so there is no p-value: give more seeds")
     notes += _of_power(contrasts)
     if any(contrast.halved for contrast in contrasts):
-        notes.append(
-            "~: nothing died, or revived, at one of the rates; half a unit is added on both sides of the ratio"
-        )
+        notes.append(f"{HALVED}: nothing died, or revived, at one of the rates; half a unit is added on both sides")
     return notes
 
 

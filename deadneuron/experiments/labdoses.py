@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deadneuron.analysis.comparison import Comparison, compare
+from deadneuron.analysis.comparison import HALVED, Comparison, compare
 from deadneuron.analysis.outcomes import Outcome, outcome_of
 from deadneuron.analysis.sweeptrial import as_json
 from deadneuron.experiments.grid import AXES, Cell, Lab
@@ -69,7 +69,7 @@ def doses_text(doses: Sequence[LabDoses]) -> str:
         "Share of the hidden units that died, mean (least–most). ×: against the lowest rate of the same kind, with a",
     ]
     lines += ["95 % bootstrap interval over seeds. p: exact Mann-Whitney over seeds, in brackets Holm's for the rates."]
-    lines += [f"{_label(one)}{note}" for one in doses for note in one.comparison.notes]
+    lines += [f"{_label(one)}{note}" for one in doses for note in _notes(one.comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,6 +86,12 @@ def _rows(one: LabDoses) -> Iterator[tuple[str, ...]]:
         sums = next((dict(zip(header[:9], other[:9], strict=True)) for other in at_sums if other[0] == row[0]), {})
         shown = (*(values[name] for name in _SHOWN), *(sums.get(name, "–") for name in _AT_SUM))
         yield (*(str(value) for _, value in one.axes), values["rate"], *shown)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """Those that tell of what the table shows: it has no ratios of revivals."""
+    marked = any(contrast.halved for contrast in comparison.contrasts if contrast.of == "deaths")
+    yield from (note for note in comparison.notes if marked or not note.startswith(HALVED))
 
 
 def _label(one: LabDoses) -> str:

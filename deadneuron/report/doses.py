@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from deadneuron.analysis.comparison import Comparison, Contrast, Dose, Matching
+from deadneuron.analysis.comparison import HALVED, Comparison, Contrast, Dose, Matching
 from deadneuron.analysis.sweeptrial import summary
 
 _BAR = 8  # characters
@@ -111,7 +111,7 @@ def _row(dose: Dose, comparison: Comparison) -> tuple[str, ...]:
 def _contrast(contrast: Contrast | None) -> tuple[str, str]:
     if contrast is None:
         return "1", ""
-    ratio = "–" if contrast.ratio is None else f"{'~' * contrast.halved}{_short(contrast.ratio)}"
+    ratio = "–" if contrast.ratio is None else f"{HALVED * contrast.halved}{_short(contrast.ratio)}"
     if contrast.low is not None and contrast.high is not None:
         ratio += f" ({_short(contrast.low)}–{_short(contrast.high)})"
     if contrast.p is None or contrast.p_all is None:
