@@ -112,6 +112,8 @@ def test_twenty_steps_foretell_and_a_loss_that_rose_is_told():
     low = replace(result.points[0], share=0.0, first_loss=0.5, last_loss=0.75)
     rose = replace(result, points=(low,), threshold=0.5)
     assert rose.trial("2024-02-29T12:00:00+00:00").safe == rose.safe == RATE
+    short = replace(rose, steps=19)
+    assert (short.trial("2024-02-29T12:00:00+00:00").safe, short.safe) == (None, RATE), "no advice may rest on it"
     assert "; but the loss rose there (0.5 → 0.75)" in str(rose)
     assert "foretell" not in str(rose)
     fell = replace(rose, points=(replace(low, last_loss=0.25),))

@@ -19,7 +19,7 @@ from making import ends_every, lives, make_run, make_site, make_ticks, make_wind
 from rich.cells import cell_len
 
 from deadneuron.analysis.diagnosis import diagnose
-from deadneuron.records import Gap
+from deadneuron.records import Finding, Gap
 from deadneuron.report.sparkline import sparkline
 from deadneuron.report.style import printable
 from deadneuron.report.text import render_text
@@ -200,3 +200,15 @@ def test_a_sparkline_pools_by_the_maximum_so_that_no_spike_is_lost():
     for spike in range(37):
         assert "█" in sparkline([0.0] * spike + [1.0] + [0.0] * (36 - spike), 16)
     assert sparkline([0, 0.01, 0.5, 1.0], 8) == "·▁▅█"
+
+
+def test_what_is_to_be_done_at_several_places_is_told_once():
+    findings = [
+        Finding("dying", "warning", "a.act", "text", "lower the rate\nwarm up", {}),
+        Finding("stuck", "severe", "b.act", "text", "lower the rate", {}),
+        Finding("fading", "warning", "a.act", "text", "warm up\nlower the rate", {}),
+    ]
+    text = render_text(replace(KINDS["healthy"](), findings=tuple(findings)), width=WIDE)
+    said = [line.strip() for line in text.partition("NEXT")[2].splitlines() if "rate" in line or "warm" in line]
+    assert said[:2] == ["→ a.act, b.act: lower the rate", "→ a.act: warm up"]
+    assert sum("lower the rate" in line for line in said) == 1
