@@ -92,7 +92,8 @@ def _lower_rate(deaths: Sequence[Episode], evidence: Evidence) -> str:
     rate = f"train again at a lower rate (try {middle / 4:.2g}, a quarter of what the median death used"
     if found is not None:
         share = f"the {found.kind} lost less than {_limit(found, evidence)} of the units at {found.safe:.3g}"
-        return f"{rate}; {share}, from where it was made, but half of these died at {middle:.3g} or less)"
+        place = ", from where it was made" if found.kind == "branch" else ""
+        return f"{rate}; {share}{place}, but half of these died at {middle:.3g} or less)"
     shown = next((link for link in evidence.links if link.evidence != "observed" and link.of == "deaths"), None)
     if shown is None or shown.rate_ratio is None:
         return f"{rate}; deadneuron branch or sweep can tell whether that helps)"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deadneuron.analysis.comparison import Comparison, Contrast, Dose
+from deadneuron.analysis.comparison import HALVED, Comparison, Contrast, Dose
 from deadneuron.causes import RateLink, Trial
 
 
@@ -23,7 +23,7 @@ def trial_of(comparison: Comparison, written: str) -> Trial:
         safe=comparison.safe,
         over=comparison.over,
         links=tuple(_link(contrast, comparison) for contrast in comparison.contrasts),
-        summary=summary(comparison),
+        summary=tuple(line for line in summary(comparison) if not line.startswith(HALVED)),  # it shows no ratio
         result=as_json(comparison),
     )
 

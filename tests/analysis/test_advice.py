@@ -66,7 +66,8 @@ def test_a_rate_is_advised_if_it_is_well_below_what_the_deaths_used(kind, safe, 
         assert said.startswith(f"train at rate {safe}: the {kind} lost less than 15% of the units there")
     else:
         assert said.startswith("train again at a lower rate (try 0.05, a quarter of what the median death used; the ")
-        told = f"the {kind} lost less than 15% of the units at {safe}, from where it was made"
+        told = f"the {kind} lost less than 15% of the units at {safe}"
+        told += ", from where it was made" if kind == "branch" else ""
         assert f"{told}, but half of these died at 0.2 or less)" in said
 
 
