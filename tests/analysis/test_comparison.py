@@ -354,6 +354,9 @@ def test_a_ratio_with_half_a_unit_is_marked_and_has_no_interval():
     (_, above) = table_rows(comparison, "steps")[1]
     assert above[7].startswith("~")
     assert "half a unit is added on both sides" in render_comparison(comparison)
+    kept = trial_of(comparison, "2024-02-29T12:00:00+00:00").summary
+    assert kept
+    assert not any(line.startswith("~") for line in kept), "a run's report shows no ratio that this could explain"
 
 
 def test_where_no_p_is_given_the_legend_does_not_tell_of_one():
