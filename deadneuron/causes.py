@@ -32,7 +32,9 @@ class Certificate:
     rate: float | None  # that this update used
     rise: float | None  # the highest rate of its last few steps over the lowest within the patience; 1: no rise
     fall: int | None  # steps from the last one in which it was common to the first silent one; None if it never was
-    on_reference: float | None  # share of the reference batch's rows inside the gate, first looked at after the death
+    on_reference: (
+        float | None
+    )  # share of the reference batch's rows inside the gate, in the first pass that is well behind the death
 
 
 @dataclass(frozen=True, slots=True)

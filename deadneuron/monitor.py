@@ -256,7 +256,11 @@ class Monitor:
         if self._reference is None or not self._probe.on:
             return
         try:
-            self._reference.run(self._probe, step)
+            with ExitStack() as stack:
+                for other in _sharing(self._probe.model):
+                    if other is not self:  # it is no pass of what that one watches
+                        stack.enter_context(other._probe.suspended())
+                self._reference.run(self._probe, step)
             self._info = replace(self._info, reference=self._reference.cost)
             self._writer.update(self._info)
         except Exception as error:  # the model does not take it: it would not the next time either
@@ -362,14 +366,19 @@ def suspended(model: nn.Module, optimizers: Sequence[Any] = ()) -> Iterator[list
     Nor does one of a part of it, of a model that it is a part of, or one that counts steps of these optimizers. Gives
     the monitors of this very model.
     """
-    parts, stepped = {id(part) for part in model.modules()}, {id(one) for one in optimizers}
+    stepped = {id(one) for one in optimizers}
+    followed = [one for one in _live if not one._closed and any(id(own) in stepped for own in one.optimizers)]
     with ExitStack() as stack:
-        for monitor in [one for one in _live if not one._closed]:
-            followed = any(id(one) in stepped for one in monitor.optimizers)
-            if followed or any(id(part) in parts for part in monitor.model.modules()):
-                stack.enter_context(monitor._probe.suspended())
-                stack.enter_context(monitor._clock.suspended())
+        for monitor in {*_sharing(model), *followed}:
+            stack.enter_context(monitor._probe.suspended())
+            stack.enter_context(monitor._clock.suspended())
         yield monitors_of(model)
+
+
+def _sharing(model: nn.Module) -> list[Monitor]:
+    """The open monitors that a pass of this model runs through: of it, of a part of it, or of what it is a part of."""
+    parts = {id(part) for part in model.modules()}
+    return [one for one in _live if not one._closed and any(id(part) in parts for part in one.model.modules())]
 
 
 def _close_if_alive(reference: weakref.ref[Monitor]) -> None:

@@ -70,7 +70,8 @@ def _certificate(
     death = schedules.update(episode.first_step, timeline.site.groups)
     rate, rise, height = (None, None, None) if death is None else schedules.around(*death, thresholds)
     fall = None if common is None or common == NEVER else episode.first_step + 1 - common
-    on_reference = _on_reference(references, episode.unit, episode.first_step)
+    # A rarely firing unit dies some steps after it was last seen to fire: a pass soon after that tells nothing.
+    on_reference = _on_reference(references, episode.unit, episode.first_step + thresholds.gradual_steps - 1)
     return Certificate(
         site=episode.site,
         unit=episode.unit,

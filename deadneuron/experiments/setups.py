@@ -14,7 +14,7 @@ from typing import Any
 
 from deadneuron.errors import BranchError
 
-_TODO = "give --setup module:function, or path/to/file.py:function"
+_HOW = "give --setup module:function, or path/to/file.py:function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +47,25 @@ def load_setup(place: str) -> Callable[[str], Any]:
     """
     module_name, colon, function_name = place.rpartition(":")
     if not colon or not module_name or not function_name:
-        raise BranchError("no function is named", where=f"--setup {place}", todo=_TODO)
+        raise BranchError("no function is named", where=f"--setup {place}", todo=_HOW)
     path = Path(module_name)
     if module_name.endswith(".py") and not path.is_file():
-        raise BranchError("there is no such file", where=module_name, todo=_TODO)
+        raise BranchError("there is no such file", where=module_name, todo=_HOW)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         module = _import_file(path) if module_name.endswith(".py") else importlib.import_module(module_name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and module_name.startswith(error.name):
-            raise BranchError("there is no such module", where=module_name, todo=_TODO) from None
+            raise BranchError("there is no such module", where=module_name, todo=_HOW) from None
         raise BranchError(_own(error, "importing it failed"), where=module_name, todo="mend it") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         near = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         there = f"it has {', '.join(near[:6])}" if near else "it has no function"
         raise BranchError(f"no function {function_name!r}", where=module_name, todo=there)
-    return function  # type: ignore[no-any-return]
+    named: Callable[[str], Any] = function
+    return named
 
 
 def call_setup(function: Callable[[str], Any], checkpoint: str) -> Setup:

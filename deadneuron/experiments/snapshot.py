@@ -19,7 +19,7 @@ from deadneuron.measure.keeping import Undo, attributes_of, tensors_of
 from deadneuron.measure.rng import RngState, differing, recall_generator, rng_state, set_rng_state
 from deadneuron.measure.stepping import steppable
 
-_TODO = "the training is not as it was: go on from a checkpoint"
+_UNRESTORED = "the training is not as it was: go on from a checkpoint"
 
 
 class Snapshot:
@@ -80,7 +80,7 @@ class Snapshot:
             wrong += differing(self._numbers, rng_state())
         if wrong:
             named = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-            raise BranchError("after a branch this could not be restored", where=named, todo=_TODO)
+            raise BranchError("after a branch this could not be restored", where=named, todo=_UNRESTORED)
 
     # ── what is held ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -116,7 +116,7 @@ class Finder:
         calls = self._calls
 
         @functools.wraps(original)
-        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        def looked_at(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling() or not calls.active or getattr(self._inside, "on", False):
                 return original(module, *args, **kwargs)
             self._look_at(module)
@@ -126,7 +126,7 @@ class Finder:
             finally:
                 self._inside.on = False
 
-        return __call__
+        return looked_at
 
     def _look_at(self, module: nn.Module) -> None:
         """An outermost module is called."""

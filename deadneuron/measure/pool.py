@@ -106,7 +106,8 @@ class Pool:
     def _note_common(self, hit: Tensor, rows: Tensor, step: int) -> None:
         """Note the units that are common: an exponential mean of their shares of rows inside the gate, over about
         `memory` rows, is above the bound. The mean begins with the first step's share; a drain does not clear it."""
-        weight = torch.where(self.seen, (rows / self.memory).clamp(max=1), (rows > 0).to(torch.float32)).to(self.float)
+        part = (rows.to(self.float) / self.memory).clamp(max=1)  # whatever the user's default dtype is
+        weight = torch.where(self.seen, part, (rows > 0).to(self.float))
         self.seen.logical_or_(rows > 0)
         new = weight / rows.clamp(min=1)  # for each slot, of a row inside the gate
         self.recent.mul_((1 - weight)[self.owner]).addcmul_(self.open, new[self.owner])

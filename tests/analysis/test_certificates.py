@@ -111,6 +111,10 @@ def test_without_a_rate_nothing_is_said_of_a_kick():
         ([(99, 251, 200), (199, 251, 2), (249, 251, 200)], 2 / 251, "kick"),  # 2 rows of 251 are below the cut-off
         ([(99, 251, 200), (199, 251, 0)], 0.0, "kick"),
         ([(99, 251, 200), (DEATH, 251, 200), (249, 251, 0)], 0.0, "kick"),  # the weights of that step still fired
+        # A pass that follows closely may still have the healthy weights of a unit that fires seldom.
+        ([(DEATH + 9, 251, 200), (249, 251, 0)], 0.0, "kick"),
+        ([(DEATH + 10, 251, 200), (249, 251, 0)], 200 / 251, "data shift"),
+        ([(99, 251, 200), (DEATH + 9, 251, 200)], None, "kick"),
         ([(99, 251, 200)], None, "kick"),  # not looked at since
     ],
 )

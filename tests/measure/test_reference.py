@@ -233,3 +233,29 @@ def test_a_batch_without_a_tensor_is_told_before_training(batch, tmp_path):
     with pytest.raises(UsageError, match="holds no tensor"):
         deadneuron.watch(model, None, tmp_path / "run", reference=batch)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("other", ["the whole", "a part", "the same"])
+def test_it_is_no_pass_of_what_another_monitor_watches(other, tmp_path):
+    torch.manual_seed(29)
+    part = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.ReLU())
+    whole = nn.Sequential(part, nn.Linear(WIDTH, 3), nn.ReLU())
+    own, others = {"the whole": (part, whole), "a part": (whole, part), "the same": (whole, whole)}[other]
+    optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
+    reference = torch.randn(EXAMPLES, INPUTS)
+    with (
+        deadneuron.watch(others, optimizer, tmp_path / "other", phases=("train", "eval")),
+        deadneuron.watch(own, optimizer, tmp_path / "own", reference=reference),
+    ):
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            whole(torch.randn(BATCH, INPUTS)).square().sum().backward()
+            optimizer.step()
+    seen = read_folder(tmp_path / "other")
+    assert {window.phase for window in seen.windows} == {"train"}
+    assert {s.number: STEPS * BATCH for s in seen.info.sites} == {
+        s.number: sum(w.samples for w in seen.windows if w.site == s.number) for s in seen.info.sites
+    }
+    assert sum(w.samples for w in read_folder(tmp_path / "own").windows if w.phase == "reference" and w.site == 0) == (
+        3 * EXAMPLES
+    )
