@@ -72,6 +72,12 @@ class BranchError(DeadneuronError):
     code = "branch"
 
 
+class CheckpointError(DeadneuronError):
+    """A checkpoint is missing, cannot be read safely, or holds nothing that can be judged."""
+
+    code = "checkpoint"
+
+
 class ScriptError(DeadneuronError):
     """A script is missing, trains nothing that can be watched, or its rates cannot be set."""
 

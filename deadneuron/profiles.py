@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter, ValidationError
 
 from deadneuron.errors import ProfileError
-from deadneuron.records import Sampling, Thresholds
+from deadneuron.records import Forensics, Sampling, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Profile:
     name: str
     sampling: Sampling
     thresholds: Thresholds
+    checkpoints: Forensics
 
 
 def load_profile(profile: str | Path | Profile = "default") -> Profile:
@@ -90,7 +91,7 @@ def _what_was_meant(key: str) -> str:
 
 
 def _check_ranges(profile: Profile) -> None:
-    sampling, thresholds = profile.sampling, profile.thresholds
+    sampling, thresholds, checkpoints = profile.sampling, profile.thresholds, profile.checkpoints
     rules = {
         "sampling.every must be at least 1": sampling.every >= 1,
         "sampling.window must be at least 1": sampling.window >= 1,
@@ -120,6 +121,9 @@ def _check_ranges(profile: Profile) -> None:
         "thresholds.gradual_steps must exceed kick_steps": thresholds.gradual_steps > thresholds.kick_steps,
         "thresholds.shift must lie between 0 and 1": 0 <= thresholds.shift < 1,
         "thresholds.branch must lie between 0 and 1": 0 < thresholds.branch <= 1,
+        "checkpoints.tolerance must lie between 0 and 1": 0 <= checkpoints.tolerance < 1,
+        "checkpoints.slack must lie between 0 and 1": 0 < checkpoints.slack < 1,
+        "checkpoints.norm_closed must be below 0": checkpoints.norm_closed < 0,
     }
     for rule, holds in rules.items():
         if not holds:

@@ -72,6 +72,17 @@ class Thresholds:
     branch: float  # share of units that a branch may lose at a rate that is called safe
 
 
+@dataclass(frozen=True, slots=True)
+class Forensics:
+    """How checkpoints are judged. The values stand in configs/*.toml."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    tolerance: float  # relative difference up to which weights agree with a replay
+    slack: float  # relative difference from the closed-form decay beyond which a row is not replayed at all
+    norm_closed: float  # a batch-norm unit whose beta / |gamma| lies below this is all but closed
+
+
 # ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -220,7 +231,9 @@ class Episode:
     last_step: int | None  # last silent step; None while it lasts
     born: bool
     rate: float | None  # of the update that ended its activity; None if born dead or where no rate is known
-    samples: int  # independent examples in its silent windows: it fires on at most 3/samples of them (95 %)
+    samples: int | None  # independent examples in its silent windows: it fires on at most 3/samples of them (95 %)
+    latest: int | None = None  # first_step lies in first_step … latest; None where it is known to the step
+    rates: tuple[float, float] | None = None  # lowest and highest rate of those updates, where known
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +267,9 @@ class Verdict:
     samples: int | None = None  # independent examples in the span that the dead units were silent at least
     bound: float | None = None  # 3/samples: a dead unit fires on at most this share of examples (95 %)
     window: tuple[int, int] | None = None  # steps that were watched
+    since_latest: int | None = None  # since lies in since … since_latest; None where it is known to the step
+    rates: tuple[float, float] | None = None  # lowest and highest rate of those updates, where known
+    evidence: str = ""  # of checkpoints: what the counts rest on; empty for a run, whose activations were counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +281,7 @@ class History:
     dead: tuple[float, ...]
     silent: tuple[float, ...]  # not dead
     rare: tuple[float, ...]
-    active: tuple[float, ...]  # mean share of rows inside the gate
+    active: tuple[float, ...]  # mean share of rows inside the gate; empty where no activation was counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +309,18 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """One checkpoint that a diagnosis rests on."""
+
+    place: str
+    format: str
+    step: int | None  # updates made before it was written
+    step_from: str  # what told the step
+    rates: tuple[float, ...]  # of its parameter groups, as recorded in it
+    evidence: str  # how it was judged
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything that a reporter needs; the JSON report is this record, field by field."""
 
@@ -306,7 +334,7 @@ class Diagnosis:
     ended_by: str | None
     dataset_size: int | None
     thresholds: Thresholds
-    sampling: Sampling
+    sampling: Sampling | None  # None for checkpoints
     coverage: Coverage
     verdicts: tuple[Verdict, ...]
     episodes: tuple[Episode, ...]
@@ -319,6 +347,8 @@ class Diagnosis:
     reference: Reference | None
     findings: tuple[Finding, ...]
     gaps: tuple[Gap, ...]
+    source: Literal["run", "checkpoints"] = "run"
+    checkpoints: tuple[CheckpointInfo, ...] = ()
 
     @property
     def worst(self) -> Verdict | None:
@@ -332,5 +362,6 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-DIAGNOSIS_VERSION = 2
-"""Version of the JSON report. 1: first. 2: low and high of a link are its ratio's interval, no longer rates."""
+DIAGNOSIS_VERSION = 3
+"""Version of the JSON report. 1: first. 2: low and high of a link are its ratio's interval, no longer rates. 3: reports
+on checkpoints; there sampling and an episode's samples are null."""

@@ -10,7 +10,7 @@ import pytest
 
 from deadneuron.errors import ProfileError
 from deadneuron.profiles import Profile, load_profile, profile_names
-from deadneuron.records import Sampling, Thresholds
+from deadneuron.records import Forensics, Sampling, Thresholds
 
 
 def write(tmp_path, text):
@@ -78,7 +78,7 @@ def test_every_shipped_profile_loads(name):
 
 
 def test_no_number_of_a_profile_has_a_default_in_code():
-    for kind in (Sampling, Thresholds, Profile):
+    for kind in (Sampling, Thresholds, Forensics, Profile):
         for field in dataclasses.fields(kind):
             assert field.default is dataclasses.MISSING, f"{kind.__name__}.{field.name}"
             assert field.default_factory is dataclasses.MISSING, f"{kind.__name__}.{field.name}"
@@ -87,7 +87,7 @@ def test_no_number_of_a_profile_has_a_default_in_code():
 def test_every_number_of_the_default_profile_has_a_comment():
     text = resources.files("deadneuron.configs").joinpath("default.toml").read_text("utf-8")
     lines = [line for line in text.splitlines() if "=" in line.partition("#")[0]]
-    assert len(lines) == len(dataclasses.fields(Sampling)) + len(dataclasses.fields(Thresholds))
+    assert len(lines) == sum(len(dataclasses.fields(kind)) for kind in (Sampling, Thresholds, Forensics))
     assert all("#" in line for line in lines)
 
 

@@ -83,7 +83,7 @@ def _born_dead(
     born, units = [episode for episode in dead if episode.born], verdict.units or 1
     if len(born) / units < min(thresholds.warning, thresholds.born_excess):
         return
-    samples = min(episode.samples for episode in born)
+    samples = min(episode.samples or 0 for episode in born)
     text = f"{verdict.name}: {_of(len(born), verdict)} are born dead, silent since the run's first step"
     evidence: dict[str, object] = {
         "born_dead": len(born),

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def run_cell(settings: dict[str, Any], path: Path, on_step: Callable[[int], None
     from deadneuron.experiments.schedules import parse_schedule
     from deadneuron.experiments.training import accuracy, make_optimizer, train
     from deadneuron.frames import read_run
-    from deadneuron.profiles import Profile
+    from deadneuron.profiles import load_profile
     from deadneuron.records import Sampling, Thresholds
 
     began = time.monotonic()
@@ -49,7 +50,8 @@ def run_cell(settings: dict[str, Any], path: Path, on_step: Callable[[int], None
     net = {name: cell[name] for name in ("depth", "activation", "norm", "init")}
     model = build_mlp(64, 10, width=settings["net"]["width"], **net, generator=generator)
     numbers = settings["profile"]
-    profile = Profile("lab", Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"]))
+    sampling, thresholds = Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"])
+    profile = replace(load_profile(), name="lab", sampling=sampling, thresholds=thresholds)
     looks = Looks(model, digits.train_x, digits.train_y, profile.sampling.epsilon)
     factor = parse_schedule(cell["schedule"], steps)
     with torch.random.fork_rng(devices=[]):

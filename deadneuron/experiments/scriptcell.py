@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def main(path: Path) -> int:
     path = path.absolute()  # the script may change the working directory
     settings: dict[str, Any] = json.loads((path / SETTINGS).read_text("utf-8"))
     from deadneuron.integrations.script import run_script
-    from deadneuron.profiles import Profile
+    from deadneuron.profiles import load_profile
     from deadneuron.records import Sampling, Thresholds
 
     parent, began = os.getppid(), time.monotonic()
@@ -47,7 +48,8 @@ def main(path: Path) -> int:
                 _end_group(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     numbers = settings["profile"]
-    profile = Profile(numbers["name"], Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"]))
+    sampling, thresholds = Sampling(**numbers["sampling"]), Thresholds(**numbers["thresholds"])
+    profile = replace(load_profile(), name=numbers["name"], sampling=sampling, thresholds=thresholds)
     try:
         _check_unedited(settings)
         done = run_script(

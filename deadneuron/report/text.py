@@ -142,6 +142,8 @@ def _coverage_line(diagnosis: Diagnosis) -> Text:
     coverage, sampling = diagnosis.coverage, diagnosis.sampling
     style = "default" if coverage.seen == coverage.known else STYLES["unknown"]
     line = Text(f"{coverage.seen} of {coverage.known} activation sites seen", style=f"{style} not bold")
+    if sampling is None:
+        return line
     full = "step" if sampling.every == 1 else f"{_nth(sampling.every)} step"
     often = f" · counted at every step, full statistics at every {full}, windows of {sampling.window} steps"
     return line.append(often, style="dim not bold")
