@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,23 @@ class Stored:
 
     def whole(self) -> Tensor:
         return self.read(0, self.length).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What stands in a checkpoint for an object that was not built: nothing of its class was imported or run."""
+
+    name: str  # of its class or function, "argparse.Namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One file as it lies on disk: nested dicts, lists and tuples of plain values, `Stored` and `Opaque`."""
+
+    place: str
+    kind: Literal["safetensors", "torch zip", "torch legacy"]
+    root: Any  # of a safetensors file: {"tensors": {name: Stored}, "metadata": {name: text}}
+    gaps: tuple[Gap, ...] = ()
 
 
 State = Mapping[str, Stored | float]
@@ -126,6 +143,15 @@ class Interval:
     evidence: str = ""  # "zero-gradient replay of Adam over 100 steps: state bit for bit, weights to 1e-5"
     reason: str = ""  # why it cannot be told
     rates: tuple[float, float] | None = None  # lowest and highest rate of the layer's group in between, where known
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The learning rates that the updates between two checkpoints used."""
+
+    by_update: Floats  # [updates, groups], in order of the optimizer's groups
+    evidence: str  # "the rate is the same at both ends", "rebuilt from CosineAnnealingLR's state" …
+    exact: bool  # the very numbers that training used, not interpolated ones
 
 
 @dataclass(frozen=True, slots=True)
