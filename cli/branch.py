@@ -94,6 +94,7 @@ def _probe(arguments: dict[str, Any], total: int) -> Branch:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from deadneuron.errors import BranchError, DeadneuronError
+    from deadneuron.userfunctions import own_line
 
     err = Console(stderr=True)
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -116,7 +117,7 @@ def _probe(arguments: dict[str, Any], total: int) -> Branch:
             err.print("deadneuron: interrupted; the training is as it was, and nothing was kept", markup=False)
             raise typer.Exit(130) from None
         except Exception as error:
-            line = import_module("deadneuron.experiments.setups").own_line(error)
+            line = own_line(error)
             what = f"the training raised {type(error).__name__}{reached}: {error}" + (f" at {line}" if line else "")
             raise BranchError(what, todo="mend it, or leave out the multipliers at which it breaks") from error
     return result

@@ -90,7 +90,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
             *find_signs(timeline, verdict, thresholds),
         ]
         levels = [finding.level for finding in made if finding.code not in _UNDECIDED]
-        verdicts.append(replace(verdict, status=_worst([verdict.status, *levels])))
+        verdicts.append(replace(verdict, status=gravest([verdict.status, *levels])))
         findings += made
     verdicts += _never_called(run)
     coverage = Coverage(
@@ -103,7 +103,7 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
         version=DIAGNOSIS_VERSION,
         run=run.name,
         model=run.info.model,
-        status=_worst([*(v.status for v in verdicts), *_of_all(run, output)]),
+        status=gravest([*(v.status for v in verdicts), *_of_all(run, output)]),
         first_step=min((t.first_step for t in run.timelines.values()), default=None),
         last_step=last_step,
         ended=run.info.ended,
@@ -164,7 +164,7 @@ def _of_all(run: Run, output: Output) -> Iterator[Status]:
         yield "severe"
 
 
-def _worst(found: Sequence[Status | Level]) -> Status:
-    """The gravest; a note is no worse than healthy."""
+def gravest(found: Sequence[Status | Level]) -> Status:
+    """The gravest of them; a note is no worse than healthy."""
     order: tuple[Status, ...] = ("severe", "warning", "unknown")
     return next((status for status in order if status in found), "healthy")

@@ -1,0 +1,134 @@
+"""From verdicts on checkpoints to findings: what was found, how it is known, what to do. Codes are those of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from deadneuron.analysis.advice import Evidence, advise
+from deadneuron.checkpoints.judging import Judged
+from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
+
+_MEASURE = "measure it: add --model module:factory --data module:batches, and each unit is counted on your own examples"
+
+
+def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """What one layer's verdict gives rise to; `settings` are those of its parameter group."""
+    verdict, subject = judged.verdict, judged.subject
+    if not verdict.units:
+        return
+    deaths = [episode for episode in judged.lasting if not episode.born]
+    evidence = _evidence(judged, deaths, thresholds)
+    advice = _advice(judged, deaths, thresholds, settings)
+    if verdict.stuck:
+        parts = _parts(verdict)
+        text = (
+            f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} {_are_dead(verdict)}{parts}{_when(deaths, verdict)}"
+        )
+        yield Finding("stuck", "severe", verdict.name, text, advice, evidence)
+    elif (verdict.died or 0) / verdict.units >= thresholds.warning:
+        text = f"{verdict.name} is dying: {_of(verdict.died, verdict)} {_are_dead(verdict)}{_when(deaths, verdict)}"
+        yield Finding("dying", "warning", verdict.name, text, advice, evidence)
+    if not verdict.stuck and (verdict.born_dead or 0) / verdict.units >= thresholds.warning:
+        text = f"{verdict.name}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
+        how = "this is initialization, inputs or an earlier training, and not this training's learning rate"
+        yield Finding("born-dead", "note", verdict.name, text, how, evidence)
+    if verdict.status == "unknown" and not subject.partial:
+        yield _undecided(verdict, evidence, thresholds)
+
+
+def of_coverage(coverage: Coverage) -> Iterator[Finding]:
+    """Layers that nothing is known of."""
+    evidence = {"seen": coverage.seen, "known": coverage.known, "unseen": list(coverage.unseen)}
+    if coverage.seen == 0:
+        text = "nothing can be said: no layer's units can be told alive or dead from these files alone"
+        advice = (
+            "give two checkpoints of one training with their optimizer's state, or one of Adam; or " + _MEASURE[12:]
+        )
+        yield Finding("blind", "severe", "the checkpoints", text, advice, evidence)
+    elif coverage.unseen:
+        names = ", ".join(coverage.unseen[:5]) + (" …" if len(coverage.unseen) > 5 else "")
+        text = f"of {len(coverage.unseen)} of {coverage.known} layers nothing can be said: {names}"
+        yield Finding("unseen", "note", "the checkpoints", text, _MEASURE, evidence)
+
+
+def _undecided(verdict: Verdict, evidence: Mapping[str, Any], thresholds: Thresholds) -> Finding:
+    name, count = verdict.name, _of(verdict.silent, verdict)
+    if verdict.evidence == "measured":
+        text = f"{name} is not decided: {count} fired on none of {verdict.samples or 0:,} examples"
+        if (verdict.samples or 0) < thresholds.samples:
+            text += f", which are fewer than {thresholds.samples:,}"
+        return Finding("silent", "warning", name, text, "give more examples, or later checkpoints", evidence)
+    need = f"{thresholds.patience} updates"
+    if not verdict.enough:
+        text = f"{name}: these checkpoints span {verdict.steps or 0:,} updates, too few to call a unit dead ({need})"
+        return Finding("too-short", "warning", name, text, "add an earlier or a later checkpoint", evidence)
+    text = f"{name} is not decided: {count} had no gradient lately, not yet for {need}"
+    return Finding("silent", "warning", name, text, "look again at the next checkpoint", evidence)
+
+
+def _are_dead(verdict: Verdict) -> str:
+    if verdict.evidence == "measured":
+        return f"are dead: they fire on none of {verdict.samples or 0:,} examples"
+    return "are dead: no gradient reaches them"
+
+
+def _never(verdict: Verdict) -> str:
+    if verdict.evidence == "measured":
+        return f"they fired on none of {verdict.samples or 0:,} examples at step 0 and at no checkpoint since"
+    return "no gradient ever reached them since the optimizer's state began"
+
+
+def _parts(verdict: Verdict) -> str:
+    return f" ({verdict.born_dead} of them born dead, {verdict.died} died)" if verdict.born_dead else ""
+
+
+def _when(deaths: Sequence[Episode], verdict: Verdict) -> str:
+    """When they died, as well as it is known."""
+    if not deaths:
+        return ""
+    word = "last active" if verdict.evidence == "measured" else "last gradient"
+    first = min(death.first_step for death in deaths)
+    last = max(death.first_step if death.latest is None else death.latest for death in deaths)
+    when = f"; {word} in step {first:,}" if first == last else f"; {word} in steps {first:,}–{last:,}"
+    spans = [death.rates for death in deaths if death.rates is not None]
+    if len(spans) < len(deaths):
+        return when
+    low, high = (f"{rate:.3g}" for rate in (min(low for low, _ in spans), max(high for _, high in spans)))
+    return f"{when}, at rate {low}" if low == high else f"{when}, at rates {low}–{high}"
+
+
+def _of(count: int | None, verdict: Verdict) -> str:
+    return f"{count or 0} of {verdict.units} units ({(count or 0) / (verdict.units or 1):.0%})"
+
+
+def _evidence(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds) -> dict[str, Any]:
+    verdict = judged.verdict
+    spans = [death.rates for death in deaths if death.rates is not None]
+    return {
+        "dead": verdict.dead,
+        "born_dead": verdict.born_dead,
+        "died": verdict.died,
+        "units": verdict.units,
+        "patience": thresholds.patience,
+        "samples": verdict.samples,
+        "bound": verdict.bound,
+        "window": list(verdict.window) if verdict.window else None,
+        "rates": [min(low for low, _ in spans), max(high for _, high in spans)] if spans else None,
+        "by": verdict.evidence,
+        "facts": list(judged.subject.facts),
+    }
+
+
+def _advice(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds, settings: Mapping[str, Any]) -> str:
+    lines = []
+    if judged.verdict.evidence != "measured":
+        lines.append(_MEASURE)
+    if deaths:
+        # Of each death the highest rate that it can have used: a quarter of that is advised.
+        dated = [replace(death, rate=death.rates[1] if death.rates else None) for death in deaths]
+        lines.append(advise(dated, Evidence((), (), (), settings, thresholds)))
+    else:
+        lines.append("these units were dead from the start: look at the initialization and at the inputs")
+    return "\n".join(lines)
