@@ -6,6 +6,7 @@ batches was inside its gate; with too few examples for that nobody is called dea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +25,8 @@ from deadneuron.measure.activations import Choice, find_activations
 from deadneuron.measure.drains import unpack
 from deadneuron.measure.masks import Mask
 from deadneuron.measure.probe import Plan, Probe
-from deadneuron.measure.reference import call_on
+from deadneuron.measure.reference import call_on, eager
+from deadneuron.measure.rng import rng_state, set_rng_state
 from deadneuron.measure.roster import write_down
 from deadneuron.profiles import Profile
 from deadneuron.records import Gap, Site, Window
@@ -60,23 +62,44 @@ def measure(
 ) -> Measured:
     """Count the rows inside the gate of every unit, on `data`, with the weights of each checkpoint.
 
-    `model` is a module, or a function that makes one; its weights are replaced, in eval mode, and no gradient is kept.
+    `model` is a module, of which a copy is used, or a function that makes one. It runs in eval mode and without
+    gradients; random numbers are as before afterwards.
     `data` is an iterable of batches (tensors; tuples whose first entry is the model's input; dicts of forward's
     arguments), or a function that gives one: it is asked anew for each checkpoint. `batches`: at most so many.
 
     Raises `CheckpointError` where model and weights do not fit, or the user's functions raise.
     """
-    made = _called(model) if not isinstance(model, nn.Module) else model
+    numbers = rng_state()
+    try:
+        return _measure(checkpoints, _own(model), data, profile, batches, on_batch)
+    finally:
+        set_rng_state(numbers)
+
+
+def _own(model: Factory | nn.Module) -> nn.Module:
+    """A model whose weights may be replaced: a module of the user's is copied."""
+    made = copy.deepcopy(model) if isinstance(model, nn.Module) else _called(model)
+    made = getattr(made, "_orig_mod", made)  # not compiled: a few batches are not worth it
     if not isinstance(made, nn.Module):
         what = f"the model's function gave {type(made).__name__}"
         raise CheckpointError(what, where=name_of(model), todo="return a torch.nn.Module")
+    return made.eval()
+
+
+def _measure(
+    checkpoints: Sequence[Checkpoint],
+    made: nn.Module,
+    data: Factory | Iterable[Any],
+    profile: Profile,
+    batches: int | None,
+    on_batch: OnBatch,
+) -> Measured:
     gaps: list[Gap] = []
     step = 0
 
     def note(where: str, reason: str) -> None:
         gaps.append(Gap(where, reason, step))
 
-    made.eval()
     found = find_activations(made, Choice(), {}, profile.sampling.epsilon)
     plan = Plan(found, Choice(), {}, 0, Mask(made, None, 0), frozenset({"eval"}), profile.sampling)
     probe = Probe(made, plan, note, note)
@@ -169,7 +192,7 @@ def _run(model: nn.Module, batch: Any, *, trace: bool) -> None:
     """One batch; with `trace` under autograd, whose graph tells what feeds each activation."""
     device = next((one.device for one in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     try:
-        with torch.set_grad_enabled(trace):
+        with torch.set_grad_enabled(trace), eager():
             call_on(model, _moved(batch, device))
     except Exception as error:
         what = said(error, "the model cannot be called with what a batch begins with")
@@ -189,6 +212,7 @@ def _drained(probe: Probe, step: int) -> list[Window]:
     two = frozenset(site.number for site in probe.sites if site.outputs is None)
     for pool in probe.pools.values():
         windows += unpack(pool.pack(), phase="eval", rank=0, first_step=step, last_step=step, two_histograms=two)
+        pool.clear()
     if not windows:
         todo = "is data a list of batches that the model is called with? was none given?"
         raise CheckpointError("no activation was called", where=f"step {step}", todo=todo)
