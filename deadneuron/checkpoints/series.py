@@ -60,7 +60,7 @@ def _subject(
         looks.append(opening)
         kinds.append(STATE)
         facts += traces[0].evidence
-    for interval, before, after in zip(intervals, traces, traces[1:], strict=True):
+    for interval, before, after in zip(intervals, traces[:-1], traces[1:], strict=True):
         look = _compared(interval, before)
         if look is not None:
             kinds.append(REPLAY)
