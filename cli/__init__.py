@@ -17,8 +17,10 @@ from deadneuron import __version__
 from deadneuron.errors import DeadneuronError
 
 from .branch import branch
+from .compare import compare
 from .demo import demo
 from .lab import lab
+from .live import live
 from .report import report
 from .sweep import sweep
 
@@ -31,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(report)
+app.command()(live)
+app.command()(compare)
 app.command()(demo)
 app.command()(lab)
 app.command()(branch)
