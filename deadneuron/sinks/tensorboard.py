@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deadneuron.errors import UsageError
-from deadneuron.records import RunInfo, Site, Tick, Window
+from deadneuron.records import Floats, RunInfo, Site, Tick, Window
 from deadneuron.sinks.buckets import Buckets, output_buckets, share_at_zero
 from deadneuron.sinks.rates import Line
+from deadneuron.sinks.tab import Tab
 from deadneuron.states import ACTIVE, DEAD, FOR_EVER, RARE, SILENT, States, Walker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+_PATIENCES = 20  # whose rates are kept: a site that is seldom seen takes many steps to be silent for a patience
 
 # A dot, not a slash: TensorBoard makes one group of cards of all tags with the same text before their first slash.
 _CHARTS: Mapping[str, str] = {
@@ -60,11 +63,13 @@ class TensorBoard:
         self._walkers: dict[tuple[int, str], Walker] = {}  # by site and phase
         self._states: dict[tuple[int, str], States] = {}  # at the end of each one's last window
         self._lines: dict[int, Line] = {}
+        self._rates: dict[int, Floats] = {}  # of each step that a death may still be dated to
+        self._tab: Tab | None = None
         self._time: float | None = None  # of the newest tick
 
     def open(self, info: RunInfo) -> None:
         """Make the log folder and its event file, and lay out the page."""
-        self._walkers, self._states, self._lines = {}, {}, {}
+        self._walkers, self._states, self._lines, self._rates = {}, {}, {}, {}
         self._time, self._info = None, info
         if isinstance(self.where, (str, Path)):
             from torch.utils.tensorboard import SummaryWriter  # here: a report without --to waits for no torch
@@ -72,6 +77,7 @@ class TensorBoard:
             self._writer = SummaryWriter(str(self.where))
         else:
             self._writer = self.where
+        self._tab = Tab(self._writer) if hasattr(self._writer, "_get_file_writer") else None
         if self.layout:
             self._writer.add_custom_scalars(LAYOUT)
         self._writer.flush()
@@ -83,9 +89,13 @@ class TensorBoard:
         before, times = self._time, {tick.step: tick.time for tick in ticks}
         for tick in ticks:
             self._write_rates(tick, info)
+            self._rates[tick.step] = np.array(tick.rates, dtype=float)
         for window in windows:
             time = times.get(window.last_step, before or self._time)
             self._write_window(sites[window.site], window, time, info)
+        if self._tab is not None:
+            self._tab.flush()
+        self._forget(windows, info)
         self._writer.flush()
 
     def close(self) -> None:
@@ -110,7 +120,8 @@ class TensorBoard:
         if key not in self._walkers:
             self._walkers[key] = Walker(site.units, info.thresholds, info.dataset_size or FOR_EVER)
             self._states[key] = np.full(site.units, ACTIVE, dtype=np.uint8)
-        before, states = self._states[key], self._walkers[key].step(window).states
+        moment = self._walkers[key].step(window)
+        before, states = self._states[key], moment.states
         self._states[key] = states
         magnitudes = window.magnitude[np.isfinite(window.magnitude)]
         values = {
@@ -122,6 +133,8 @@ class TensorBoard:
             "zero": share_at_zero(window),
         }
         name = site.name if window.phase == "train" else f"{site.name} ({window.phase})"
+        if self._tab is not None:
+            self._tab.add(site, window, name, moment, self._rates, time)
         for kind, value in values.items():
             if value is not None:
                 self._writer.add_scalar(f"deadneuron.{kind}/{name}", value, window.last_step, time)
@@ -129,6 +142,12 @@ class TensorBoard:
         if buckets is not None:
             add = partial(self._writer.add_histogram_raw, f"deadneuron.outputs/{name}")
             add(**_as_raw(buckets), global_step=window.last_step, walltime=time)
+
+    def _forget(self, windows: Sequence[Window], info: RunInfo) -> None:
+        """Rates of steps that no death to come can be dated to: a unit dies by silence that began a patience ago."""
+        if windows:
+            oldest = windows[-1].last_step - _PATIENCES * max(info.thresholds.patience, info.sampling.window)
+            self._rates = {step: rates for step, rates in self._rates.items() if step >= oldest}
 
     def _write_rates(self, tick: Tick, info: RunInfo) -> None:
         self._time = tick.time

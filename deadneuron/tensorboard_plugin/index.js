@@ -77,7 +77,8 @@ async function column(run, state) {
 
 async function lives(run, site) {
   const found = await ask("site", { run, place: site.number });
-  return { ...found, states: await unpack(found.states) };
+  const states = await unpack(found.states);
+  return { states, lives: { ...site, ...found, states } };
 }
 
 async function ask(route, query = {}) {

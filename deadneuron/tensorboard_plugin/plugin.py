@@ -74,20 +74,18 @@ class DeadNeuronsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return app
 
 
-def _files() -> Iterable[tuple[str, str]]:
-    for folder in ("deadneuron.report.web", "deadneuron.tensorboard_plugin"):
-        package, _, inside = folder.partition(".web")
-        root = resources.files(package)
-        for file in (root / "web" if folder.endswith(".web") else root).iterdir():
+def _files() -> Iterable[tuple[Any, str]]:
+    """(folder, name) of the files that the tab is made of: those of the report page, and its own."""
+    shared = resources.files("deadneuron.report") / "web"
+    for folder in (shared, resources.files("deadneuron.tensorboard_plugin")):
+        for file in folder.iterdir():
             if file.name.rpartition(".")[2] in _TYPES:
                 yield folder, file.name
 
 
-def _static(folder: str, name: str) -> Callable[..., Iterable[bytes]]:
+def _static(folder: Any, name: str) -> Callable[..., Iterable[bytes]]:
     def app(environ: Environ, start: Start) -> Iterable[bytes]:
-        root = resources.files(folder.removesuffix(".web"))
-        body = (root / "web" if folder.endswith(".web") else root).joinpath(name).read_bytes()
-        return _send(start, "200 OK", _TYPES[name.rpartition(".")[2]], body)
+        return _send(start, "200 OK", _TYPES[name.rpartition(".")[2]], folder.joinpath(name).read_bytes())
 
     return app
 

@@ -12,8 +12,11 @@ import { Scale, percent } from "./scale.js";
 const NARROWEST = 240;
 const MARGIN = 12;
 
-export function show(root, picture) {
-  const view = { span: null, open: new Set(worst(picture)), order: "death" };
+// `options.states(site)` fetches the states of a layer that came without them; `options.kept` (a Map) and `options.key`
+// keep what is open and zoomed when the same picture is drawn anew.
+export function show(root, picture, options = {}) {
+  const view = options.kept?.get(options.key) ?? { span: null, open: new Set(worst(picture)), order: "death" };
+  options.kept?.set(options.key, view);
   const tip = el("div", { class: "dn-tip", role: "status", hidden: true });
   const body = el("div", { class: "dn-body" });
   root.replaceChildren(body, tip);
@@ -21,7 +24,6 @@ export function show(root, picture) {
   const left = Math.min(Math.max(...picture.sites.map((site) => site.name.length), 8) * 7.4 + 70, 260);
   const handlers = { hover: (event, told) => hover(tip, root, event, told) };
   let scale = null;
-  let stop = () => {};
 
   function draw() {
     const width = Math.max(root.clientWidth - left - MARGIN, NARROWEST);
@@ -54,7 +56,8 @@ export function show(root, picture) {
   function opened(site) {
     const box = el("div", { class: "dn-open", style: { paddingLeft: `${left}px` } });
     if (site.states === null) {
-      box.append(el("p", { class: "dn-dim" }, "the states of single units are not at hand here"));
+      box.append(el("p", { class: "dn-dim" }, site.trouble ?? "reading the units …"));
+      fetchStates(site);
       return box;
     }
     const select = el("select", { onchange: (event) => reorder(event.target.value) });
@@ -71,6 +74,14 @@ export function show(root, picture) {
       box.append(el("p", { class: "dn-caption" }, "pre-activations over time"), picture);
     }
     return box;
+  }
+
+  // Once a layer; what fails is said in its place.
+  function fetchStates(site) {
+    if (site.asked) return;
+    site.asked = true;
+    const found = options.states ? options.states(site) : Promise.reject(new Error("they are not at hand here"));
+    found.then((states) => Object.assign(site, states), (error) => { site.trouble = `no units: ${error.message}`; }).then(draw);
   }
 
   function scaleLegend() {
@@ -100,8 +111,7 @@ export function show(root, picture) {
     draw();
   }
 
-  stop();
-  stop = brushable(body, left, () => scale, choose);
+  brushable(body, left, () => scale, choose);
   root.addEventListener("keydown", (event) => event.key === "Escape" && choose(null));
   new ResizeObserver(() => draw()).observe(root);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

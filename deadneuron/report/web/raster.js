@@ -13,7 +13,13 @@ export const ORDERS = {
   silence: "by time dead",
 };
 
-export function rowOrder(site, order) {
+// What of a site the raster draws: the tab fetches it apart, with columns of its own.
+function lives(site) {
+  return site.lives ?? site;
+}
+
+export function rowOrder(given, order) {
+  const site = lives(given);
   const rows = [...Array(site.rows).keys()];
   if (order === "unit") return rows;
   const columns = site.first.length;
@@ -36,7 +42,8 @@ function firstDeath(site, row) {
   return first;
 }
 
-export function raster(site, scale, order, handlers) {
+export function raster(given, scale, order, handlers) {
+  const site = lives(given);
   const rows = rowOrder(site, order);
   const thick = Math.max(Math.min(Math.floor(TALLEST / site.rows), THICKEST), 1);
   const height = site.rows * thick;
@@ -114,7 +121,8 @@ function toldLife([unit, first, last, rate, born, latest]) {
   return `unit ${unit}: died in ${when}${rate === null ? "" : ` at rate ${short(rate)}`}, dead ${end}`;
 }
 
-export function legend(site) {
+export function legend(given) {
+  const site = lives(given);
   const colours = stateColours();
   const box = el("div", { class: "dn-legend" });
   STATES.forEach((name, state) => {
