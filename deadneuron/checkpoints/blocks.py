@@ -1,0 +1,65 @@
+"""Rows of stored tensors, a few MiB at a time: only those spans that hold units which are still in question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deadneuron.checkpoints.contents import Stored
+from deadneuron.records import Bools
+
+CHUNK = 1 << 19  # bytes of one tensor: several of them stay in a core's cache of 1 to 2 MiB
+_BRIDGE = 1 << 16  # bytes: unwanted rows fewer than that are read along, since a call costs more
+
+
+def spans(stored: Stored, axis: int, wanted: Bools, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """(first, last) along the first axis that hold the wanted units, each of at most `chunk` bytes or one entry.
+
+    wanted: [units]. Along another axis than the first a unit lies in every entry: all are given if any is wanted.
+    """
+    if not wanted.any():
+        return
+    size = max(1, stored.nbytes // max(1, stored.length))
+    most = max(1, chunk // size)
+    runs = _runs(wanted, max(1, _BRIDGE // size)) if axis == 0 else [(0, stored.length)]
+    for first, last in runs:
+        for start in range(first, last, most):
+            yield start, min(last, start + most)
+
+
+def _runs(wanted: Bools, bridge: int) -> list[tuple[int, int]]:
+    """Runs of wanted rows; those with at most `bridge` rows between them are one."""
+    rows = np.flatnonzero(wanted)
+    breaks = np.flatnonzero(np.diff(rows) > bridge + 1)
+    starts = rows[np.concatenate([[0], breaks + 1])]
+    ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def by_unit(block: Tensor, axis: int) -> Tensor:
+    """A block of entries as [units in it, values of each]; copies only where units do not lie along the first axis."""
+    rows = block if axis == 0 else block.movedim(axis, 0)
+    return rows.reshape(rows.shape[0], -1)
+
+
+def units_in(axis: int, first: int, last: int) -> slice:
+    """Which units a span of the first axis holds."""
+    return slice(first, last) if axis == 0 else slice(None)
+
+
+def units_along(stored: Stored, axis: int) -> int:
+    """How many units a tensor has along an axis; a scalar has one."""
+    return stored.shape[axis] if stored.shape else 1
+
+
+def is_square(stored: Stored) -> bool:
+    """Whether its units could as well lie along the other axis."""
+    return len(stored.shape) >= 2 and stored.shape[0] == stored.shape[1] > 1
+
+
+def is_real(stored: Stored) -> bool:
+    """Whether it holds real floating-point numbers of 16 bits or more, which can be computed with as they are."""
+    return stored.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
