@@ -130,16 +130,26 @@ def encoded(text: object = "", codec: object = "latin1", *_: object) -> bytes:
     return text.encode("latin1" if codec == "latin-1" else str(codec))
 
 
-def storage(reference: object) -> object:
-    """Stands for a reference: ("storage", kind, key, location, elements), and a view of it in files of old."""
-    if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] not in ("storage", b"storage"):
-        return Unreadable("torch storage", "a reference of an unknown kind")
-    kind, key = reference[1], reference[2]
-    if not isinstance(kind, StorageKind) or not isinstance(key, str):
-        return Unreadable("torch storage", "a storage of an unknown kind")
-    if len(reference) == 6 and reference[5] is not None:
-        return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017")
-    return Storage(key, kind.dtype)
+class Storages:
+    """Stands for references to storages: ("storage", kind, key, location, elements), and a view in files of old.
+
+    Keeps the keys and their dtypes, also of those that no tensor uses that could be read.
+    """
+
+    def __init__(self) -> None:
+        self.dtypes: dict[str, torch.dtype] = {}
+
+    def __call__(self, reference: object) -> object:
+        if not isinstance(reference, tuple) or len(reference) not in (5, 6):
+            raise ValueError("a reference of an unknown kind")
+        kind, key = reference[1], reference[2]
+        if reference[0] != "storage" or not isinstance(kind, StorageKind) or not isinstance(key, str):
+            raise ValueError("a storage of an unknown kind")
+        if self.dtypes.setdefault(key, kind.dtype) != kind.dtype:
+            raise ValueError("one storage of two kinds")
+        if len(reference) == 6 and reference[5] is not None:
+            return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017,")
+        return Storage(key, kind.dtype)
 
 
 def tensor(holder: object, offset: object, size: object, strides: object, *rest: object) -> object:
@@ -201,7 +211,7 @@ def subclass(function: object = None, kind: object = None, arguments: object = (
         return Unreadable(str(name), "a kind of tensor that only its own code can read")
     if not isinstance(arguments, tuple):
         return Unreadable(str(name), "a tensor without a storage")
-    built: Callable[..., object] = function  # type: ignore[assignment]
+    built: Callable[..., object] = function
     return built(*arguments)
 
 
