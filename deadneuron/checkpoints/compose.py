@@ -48,6 +48,7 @@ def compose(found: Found, place: str, names: Sequence[str]) -> Checkpoint:
         schedulers=found.schedulers,
         rates=found.rates,
         gaps=tuple(dict.fromkeys((*found.gaps, *linked.gaps, *_averages(found)))),
+        epoch_ended=found.epoch_ended,
         ordered=ordered,
     )
 

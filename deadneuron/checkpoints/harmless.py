@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from deadneuron.checkpoints import standins
+from deadneuron.checkpoints import described, standins
 from deadneuron.errors import CheckpointError
 
 _STORAGES = {
@@ -29,25 +29,25 @@ _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(val
 _ONLY_ITS_CODE = "a kind of tensor that only its own code can read"
 
 _BUILT: dict[str, Any] = {
-    "torch._utils._rebuild_tensor": standins.tensor,
-    "torch._utils._rebuild_tensor_v2": standins.tensor,
-    "torch._utils._rebuild_tensor_v3": standins.tensor_v3,
-    "torch._utils._rebuild_parameter": standins.parameter,
-    "torch._utils._rebuild_parameter_with_state": standins.parameter,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": standins.cpu_copy,
-    "torch._tensor._rebuild_from_type_v2": standins.subclass,
-    "torch._utils._rebuild_qtensor": standins.of_kind("quantised torch.Tensor", "a quantised tensor"),
-    "torch._utils._rebuild_sparse_tensor": standins.of_kind("sparse torch.Tensor", "a sparse tensor"),
-    "torch._utils._rebuild_nested_tensor": standins.of_kind("nested torch.Tensor", "a nested tensor"),
-    "torch._utils._rebuild_meta_tensor_no_storage": standins.of_kind(
+    "torch._utils._rebuild_tensor": described.tensor,
+    "torch._utils._rebuild_tensor_v2": described.tensor,
+    "torch._utils._rebuild_tensor_v3": described.tensor_v3,
+    "torch._utils._rebuild_parameter": described.parameter,
+    "torch._utils._rebuild_parameter_with_state": described.parameter,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": described.cpu_copy,
+    "torch._tensor._rebuild_from_type_v2": described.subclass,
+    "torch._utils._rebuild_qtensor": described.of_kind("quantised torch.Tensor", "a quantised tensor"),
+    "torch._utils._rebuild_sparse_tensor": described.of_kind("sparse torch.Tensor", "a sparse tensor"),
+    "torch._utils._rebuild_nested_tensor": described.of_kind("nested torch.Tensor", "a nested tensor"),
+    "torch._utils._rebuild_meta_tensor_no_storage": described.of_kind(
         "meta torch.Tensor", "a meta tensor, which has no numbers"
     ),
-    "torch._utils._rebuild_wrapper_subclass": standins.of_kind("torch.Tensor subclass", _ONLY_ITS_CODE),
-    "torch._utils._rebuild_device_tensor_from_numpy": standins.of_kind("torch.Tensor", _ONLY_ITS_CODE),
-    "torch._utils._rebuild_xla_tensor": standins.of_kind("torch.Tensor", _ONLY_ITS_CODE),
-    "torch.Tensor": standins.TENSOR,
-    "torch.nn.parameter.Parameter": standins.PARAMETER,
-    "torch.nn.parameter.Buffer": standins.BUFFER,
+    "torch._utils._rebuild_wrapper_subclass": described.of_kind("torch.Tensor subclass", _ONLY_ITS_CODE),
+    "torch._utils._rebuild_device_tensor_from_numpy": described.of_kind("torch.Tensor", _ONLY_ITS_CODE),
+    "torch._utils._rebuild_xla_tensor": described.of_kind("torch.Tensor", _ONLY_ITS_CODE),
+    "torch.Tensor": described.TENSOR,
+    "torch.nn.parameter.Parameter": described.PARAMETER,
+    "torch.nn.parameter.Buffer": described.BUFFER,
     "torch.Size": standins.size,
     "builtins.tuple": standins.size,
     "builtins.dict": standins.plain_dict,
@@ -69,9 +69,9 @@ _BUILT: dict[str, Any] = {
     "lightning.fabric.utilities.data.AttributeDict": standins.DictLike,
     "lightning_fabric.utilities.data.AttributeDict": standins.DictLike,
     "pytorch_lightning.utilities.parsing.AttributeDict": standins.DictLike,
-    **{f"torch.{name}": standins.StorageKind(of) for name, of in _STORAGES.items()},
-    **{f"torch.cuda.{name}": standins.StorageKind(of) for name, of in _STORAGES.items()},
-    "torch.storage.UntypedStorage": standins.StorageKind(torch.uint8),
+    **{f"torch.{name}": described.StorageKind(of) for name, of in _STORAGES.items()},
+    **{f"torch.cuda.{name}": described.StorageKind(of) for name, of in _STORAGES.items()},
+    "torch.storage.UntypedStorage": described.StorageKind(torch.uint8),
     **_DTYPES,
 }
 """Names that say something of tensors or are plain containers, and what stands for each."""

@@ -50,6 +50,7 @@ class Found:
     schedulers: tuple[Mapping[str, Any], ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     rates: tuple[tuple[int, float], ...] = ()
+    epoch_ended: bool = False
     gaps: tuple[Gap, ...] = ()
 
 
@@ -73,6 +74,7 @@ def layout_of(tree: Tree) -> Found:
             raise _pickled(module, tree.place)
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"
         raise CheckpointError(f"this file holds no weights: it holds {keys}", where=tree.place, todo=_TODO)
+    counters = _counters(root)
     lightning = "pytorch-lightning_version" in root
     if lightning and len(optimizers) > 1:
         reason = "Lightning's global_step counts the updates of all its optimizers together"
@@ -87,7 +89,8 @@ def layout_of(tree: Tree) -> Found:
         averaged=averaged,
         optimizers=_paired(optimizers, chosen),
         schedulers=schedulers,
-        counters=_counters(root),
+        counters=counters,
+        epoch_ended=_epoch_ended(root, counters),
         gaps=(*tree.gaps, *gaps),
     )
 
@@ -191,6 +194,16 @@ def _counters(root: Mapping[Any, Any]) -> dict[str, int]:
         if isinstance(inner := root.get(key), Mapping):
             found |= {f"{key}.{name}": count for name, count in counters_in(inner).items()}
     return found
+
+
+def _epoch_ended(root: Mapping[Any, Any], counters: Mapping[str, int]) -> bool:
+    """Lightning says it. Else who writes within epochs counts updates, to know where to go on: an epoch alone tells."""
+    loops = root.get("loops")
+    if isinstance(loops, Mapping):
+        fit = loops.get("fit_loop")
+        progress = fit.get("epoch_loop.batch_progress") if isinstance(fit, Mapping) else None
+        return isinstance(progress, Mapping) and progress.get("is_last_batch") is True
+    return isinstance(root.get("epoch"), int) and not counters
 
 
 def _split(path: _Path) -> Iterator[str]:

@@ -49,7 +49,10 @@ def saved_optimizer(place: str, value: object) -> Saved | None:
         if len(set(keys)) < len(keys) or listed & set(keys):
             return None
         listed.update(keys)
-    return Saved(place, tuple(groups), {key: state for key, state in states.items() if isinstance(state, Mapping)})
+    kept = {key: state for key, state in states.items() if isinstance(state, Mapping)}
+    if all(isinstance(key, int) for key in listed):  # what torch converted from a distributed checkpoint has "0", "1" …
+        kept = {int(key) if str(key).isdecimal() else key: state for key, state in kept.items()}
+    return Saved(place, tuple(groups), kept)
 
 
 @dataclass(frozen=True, slots=True)

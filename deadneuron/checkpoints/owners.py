@@ -69,6 +69,17 @@ class Owner:
         """SGD without momentum, which keeps no state."""
         return self.kind == "SGD" and self.number("momentum") == 0
 
+    @property
+    def resting(self) -> bool:
+        """Whether weights without a gradient stay where they are, whatever the rates: no decay and no momentum."""
+        if self.number("weight_decay") != 0:
+            return False
+        return (
+            self.plain
+            or self.kind in ("Adagrad", "Adadelta")
+            or (self.kind == "RMSprop" and self.number("momentum") == 0)
+        )
+
 
 def owners_of(checkpoint: Checkpoint) -> dict[str, Owner]:
     """Owners by the parameter's name; parameters that no optimizer lists have none."""

@@ -66,7 +66,7 @@ _KINDS: tuple[tuple[frozenset[str], _Build], ...] = (
     (frozenset({"power", "total_iters"}), lambda o, s: schedulers.PolynomialLR(o)),
     (frozenset({"gamma", "base_lrs"}), lambda o, s: schedulers.ExponentialLR(o, gamma=s["gamma"])),
 )
-_BROKEN = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+_BROKEN = (ArithmeticError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError, RuntimeError)
 
 
 def count_of(state: State) -> int | None:

@@ -1,109 +1,143 @@
-"""Rows of a tensor, read from where its storage lies in a file: nothing is read that was not asked for."""
+"""Which rows of one parameter had no gradient between two checkpoints: screened, gathered and stepped."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.opened import OpenFile, Span
-from deadneuron.checkpoints.standins import Rebuilt
-from deadneuron.errors import CheckpointError
+from deadneuron.checkpoints.agreeing import Agreement, agreement
+from deadneuron.checkpoints.blocks import by_unit, spans, units_in
+from deadneuron.checkpoints.plans import Plan
+from deadneuron.checkpoints.screening import screen_of
+from deadneuron.checkpoints.stepping import step_rows
+from deadneuron.records import Bools, Forensics, Ints
 
-_LONGEST = 2**62  # elements or bytes: what is counted here stays within 64 bits
-_WASTE = 2  # a run is read at once while at most so many times the wanted elements lie in it
+_COLUMNS = 32  # of a row are asked first: a gradient that spares so many of its weights is rare
+_ENTRIES = 1 << 17  # that are stepped together: weights, state and gradient of them stay in a core's cache
 
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """A tensor as a view of a storage that lies at `span` of the file; strides and offset in elements."""
-
-    file: OpenFile
-    span: Span
-    dtype: torch.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+Rows = dict[str, Tensor]
+"""[rows, values] by name: "weight 0" of the earlier checkpoint, "exp_avg 1" of the later one …"""
 
 
-def stored(rebuilt: Rebuilt, file: OpenFile, span: Span, name: str) -> Stored:
-    """The tensor, not read yet, whose storage lies at `span`; `name` is for messages.
+def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool = True) -> tuple[Bools, bool]:
+    """[units] of the wanted ones those whose rows had no gradient; and whether all of them agree bit for bit.
 
-    Raises `CheckpointError` where it does not lie within its storage, or its storage not within the file.
+    screened: rule rows out by closed forms first; the answer is the same without it. Raises `CheckpointError`.
     """
-    view = _View(file, span, rebuilt.dtype, rebuilt.offset, rebuilt.shape, rebuilt.strides)
-    fault = _fault(view)
-    if fault:
-        raise CheckpointError(f"{name}: {fault}", where=file.place, todo="the file is damaged: save it again")
-    return Stored(view.shape, view.dtype, lambda first, last: _read(view, first, last))
+    still = wanted.copy()
+    if plan.identical:
+        for where, rows in _blocks(plan, ("weight",), still):
+            still[where] &= (rows["weight 0"] == rows["weight 1"]).all(1).numpy()
+        return still & wanted, True
+    if screened:
+        _screen(plan, still, forensics)
+    exact, near = still.copy(), still.copy()
+    keys = (*plan.keys, *(("weight",) if plan.compared or plan.coupled else ()))
+    pending: list[tuple[Ints, Rows]] = []
+    for where, rows in _blocks(plan, keys, still):
+        at = np.arange(len(still))[where]
+        chosen = np.flatnonzero(still[where] & near[where])
+        if not len(chosen):
+            continue
+        index = torch.from_numpy(chosen)
+        pending.append((at[chosen], {key: value[index] for key, value in rows.items()}))
+        if sum(next(iter(one.values())).numel() for _, one in pending) >= _ENTRIES:
+            _settle(plan, pending, exact, near, forensics)
+            pending = []
+    _settle(plan, pending, exact, near, forensics)
+    return (exact, True) if exact.any() or not near.any() else (near, False)
 
 
-def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides [elements] of a row-major tensor."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def unchanged(plan: Plan) -> bool:
+    """Whether SGD's buffer stands still though steps passed: the parameter was frozen or unused in between.
+
+    Such a buffer would decay if the optimizer stepped it, and other optimizers count their steps.
+    """
+    before, after = (state.get("momentum_buffer") for state in plan.states)
+    if before is None or after is None or plan.kinds[0] != "SGD":
+        return False
+    for first, last in spans(before, 0, np.ones(before.length, dtype=np.bool_)):
+        rows = before.read(first, last)
+        if not torch.equal(rows, after.read(first, last)):
+            return False
+        if rows.any():
+            return True
+    return False
 
 
-def _fault(view: _View) -> str:
-    """What is wrong with the claimed view; empty if nothing."""
-    if len(view.shape) != len(view.strides):
-        return "its shape and its strides differ in length"
-    if min((view.offset, view.span.start, view.span.length, *view.shape, *view.strides), default=0) < 0:
-        return "a negative size, stride or offset"
-    if view.span.start + view.span.length > view.file.size:
-        return "its numbers lie beyond the end of the file"
-    if math.prod(size or 1 for size in view.shape) > _LONGEST or view.offset > _LONGEST:
-        return "a size that no tensor has"
-    if 0 in view.shape:
-        return ""
-    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    if (last + 1) * view.dtype.itemsize > view.span.length:
-        return "it claims more numbers than its storage holds"
-    if math.prod(view.shape) * view.dtype.itemsize > view.file.size:
-        return "it claims more numbers than the file holds"  # expanded without end: stride 0
-    return ""
+def _blocks(plan: Plan, keys: tuple[str, ...], still: Bools) -> Iterator[tuple[slice, Rows]]:
+    """Blocks that hold units which are still in question when their turn comes."""
+    axis = plan.part.axis
+    for first, last in spans(plan.weights[0], axis, still.copy()):
+        where = units_in(axis, first, last)
+        if still[where].any():
+            sources = {
+                f"{key} {end}": plan.weights[end] if key == "weight" else plan.states[end].get(key)
+                for key in keys
+                for end in (0, 1)
+            }
+            yield (
+                where,
+                {
+                    name: by_unit(source.read(first, last), axis)
+                    for name, source in sources.items()
+                    if source is not None
+                },
+            )
 
 
-def _read(view: _View, first: int, last: int) -> Tensor:
-    """Entries first … last-1 of the first axis, [last - first, *shape[1:]]; a scalar as shape [1]."""
-    shape, strides = (view.shape, view.strides) if view.shape else ((1,), (1,))
-    if not 0 <= first <= last <= shape[0]:
-        raise IndexError(f"rows {first} to {last} of {shape[0]}")
-    sizes = (last - first, *shape[1:])
-    offset = view.offset + first * strides[0]
-    if 0 in sizes:
-        return torch.empty(sizes, dtype=view.dtype)
-    if strides == contiguous(shape):
-        return _run(view, offset, math.prod(sizes)).view(sizes)
-    # The axes from the widest stride to the narrowest: the inner ones make one run, the outer ones are looped over.
-    axes = sorted(range(len(sizes)), key=lambda axis: -strides[axis])
-    split = next(at for at in range(len(axes) + 1) if _dense([(sizes[a], strides[a]) for a in axes[at:]]))
-    outer, inner = axes[:split], axes[split:]
-    result = torch.empty(sizes, dtype=view.dtype)
-    turned = result.permute(*outer, *inner)
-    length = _span([(sizes[axis], strides[axis]) for axis in inner])
-    for index in itertools.product(*(range(sizes[axis]) for axis in outer)):
-        place = offset + sum(number * strides[axis] for number, axis in zip(index, outer, strict=True))
-        run = _run(view, place, length)
-        turned[index] = run.as_strided([sizes[axis] for axis in inner], [strides[axis] for axis in inner])
-    return result
+def _screen(plan: Plan, still: Bools, forensics: Forensics) -> None:
+    found = screen_of(plan, forensics.slack)
+    if found is None:
+        return
+    keys, screen = found
+    for where, rows in _blocks(plan, keys, still):
+        earlier, later = (
+            {key: rows[f"{key} {end}"][:, :_COLUMNS] for key in keys if f"{key} {end}" in rows} for end in (0, 1)
+        )
+        still[where] &= screen(earlier, later).all(1).numpy()
 
 
-def _span(axes: Sequence[tuple[int, int]]) -> int:
-    """Elements from the first to the last of axes of (size, stride)."""
-    return 1 + sum((size - 1) * stride for size, stride in axes)
+def _settle(plan: Plan, pending: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
+    """Step what has been gathered, and strike the units whose rows do not agree."""
+    if not pending:
+        return
+    at = np.concatenate([where for where, _ in pending])
+    rows = {key: torch.cat([one[key] for _, one in pending]) for key in pending[0][1]}
+    width = next(iter(rows.values())).shape[1]
+    agrees = _agreed(plan, {key: value[:, :_COLUMNS] for key, value in rows.items()}, forensics)
+    if width > _COLUMNS:
+        left = torch.from_numpy(np.flatnonzero(agrees[1]))
+        if len(left):
+            more = _agreed(plan, {key: value[left] for key, value in rows.items()}, forensics)
+            agrees[0][left] &= more[0]
+            agrees[1][left] &= more[1]
+    # Along another axis than the first a unit comes once a block: what was struck stays so.
+    np.logical_and.at(exact, at, agrees[0])
+    np.logical_and.at(near, at, agrees[1])
 
 
-def _dense(axes: Sequence[tuple[int, int]]) -> bool:
-    return _span(axes) <= _WASTE * math.prod(size for size, _ in axes)
-
-
-def _run(view: _View, offset: int, elements: int) -> Tensor:
-    """Elements that follow one another in the storage, [elements]."""
-    raw = torch.empty(elements * view.dtype.itemsize, dtype=torch.uint8)
-    view.file.read_into(raw.numpy().data, view.span.start + offset * view.dtype.itemsize)
-    return raw.view(view.dtype)
+def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> tuple[Bools, Bools]:
+    """[rows] exact and near agreement, under whichever of the possible classes."""
+    found: list[Agreement] = []
+    any_rows = next(iter(rows.values()))
+    before, seen = rows.get("weight 0"), rows.get("weight 1")
+    earlier = {key: rows[f"{key} 0"].flatten() for key in plan.keys if f"{key} 0" in rows}
+    theirs = {key: rows[f"{key} 1"] for key in plan.keys}
+    dtype = next(iter(theirs.values())).dtype if theirs else any_rows.dtype
+    start = before.flatten() if before is not None else torch.zeros(any_rows.numel(), dtype=dtype)
+    whole = set(plan.states[0])
+    for kind in plan.kinds:
+        extra = {key: torch.zeros_like(start) for key in whole - earlier.keys()}  # kept, but not compared
+        weights, state = step_rows(
+            kind, plan.settings, start, earlier | extra, plan.scalars, plan.updates, plan.rates, plan.momenta
+        )
+        ours = {key: value.reshape(any_rows.shape) for key, value in state.items()}
+        mine = weights.reshape(any_rows.shape) if before is not None else None
+        found.append(agreement(plan, (mine, ours), before, (seen, theirs), forensics.tolerance))
+    exact = torch.stack([one.exact.all(1) for one in found]).any(0)
+    near = torch.stack([one.near.all(1) for one in found]).any(0)
+    return exact.numpy(), near.numpy()

@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from deadneuron.checkpoints.contents import Opaque, Stored, Tree
+from deadneuron.checkpoints.described import Rebuilt, Storage
 from deadneuron.checkpoints.opened import OpenFile, Span, printable
-from deadneuron.checkpoints.rows import contiguous, stored
-from deadneuron.checkpoints.standins import Rebuilt, Storage
+from deadneuron.checkpoints.views import contiguous, stored
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

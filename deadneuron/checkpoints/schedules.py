@@ -6,15 +6,25 @@ From the schedulers' saved states, from logged rates, or because the rate stood 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from deadneuron.checkpoints.contents import Checkpoint, Group, Rates
 from deadneuron.checkpoints.rebuilding import LARGEST, Replayed, count_of, is_plateau, replay_schedule
-from deadneuron.records import Floats
+from deadneuron.records import Floats, Ints
 
 _ROUNDING = 1e-9  # relative: another version of torch may round the last bits of a rate otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class _Beats:
+    """When a scheduler stepped between two checkpoints."""
+
+    before: Ints  # [updates] its steps made before each update, since the earlier checkpoint
+    total: int  # its steps until the later one
+    certain: bool  # no other way fits its counts
 
 
 def rates_between(earlier: Checkpoint, later: Checkpoint) -> Rates | None:
@@ -30,7 +40,7 @@ def rates_between(earlier: Checkpoint, later: Checkpoint) -> Rates | None:
     updates = later.step - earlier.step
     if updates < 1 or not len(first) or updates * len(first) > LARGEST:
         return None
-    moved = _rebuilt(earlier, later, earlier.step, updates)
+    moved = _rebuilt(earlier, later, updates)
     if moved is not None:
         return moved
     logged = {**dict(earlier.rates), **dict(later.rates)}
@@ -86,7 +96,7 @@ def _from_log(values: Floats, first: Floats, last: Floats, exact: bool) -> Rates
     return Rates(values[:, None] * share[None, :], evidence, False)
 
 
-def _rebuilt(earlier: Checkpoint, later: Checkpoint, step: int, updates: int) -> Rates | None:
+def _rebuilt(earlier: Checkpoint, later: Checkpoint, updates: int) -> Rates | None:
     """From the schedulers' states, where every optimizer that has a scheduler has a saved one, and all reproduce."""
     moved = [any("initial_lr" in group.settings for group in one.groups) for one in earlier.optimizers]
     if not any(moved):  # at step 0 of a training whose scheduler was made after it was saved
@@ -95,7 +105,7 @@ def _rebuilt(earlier: Checkpoint, later: Checkpoint, step: int, updates: int) ->
         return None
     parts: list[Replayed] = []
     taken = 0
-    exact = True
+    exact = certain = True
     for start, end, has in zip(earlier.optimizers, later.optimizers, moved, strict=True):
         first, last = _recorded(start.groups), _recorded(end.groups)
         if first is None or last is None:
@@ -107,23 +117,23 @@ def _rebuilt(earlier: Checkpoint, later: Checkpoint, step: int, updates: int) ->
             continue
         state, after = earlier.schedulers[taken], later.schedulers[taken]
         taken += 1
-        beats = _beats(step, step + updates, count_of(state), count_of(after), later.format == "Accelerate")
+        beats = _beats(earlier, later, count_of(state), count_of(after))
         if beats is None:
             return None
-        before, total, certain = beats
-        part = replay_schedule(state, [group.settings for group in start.groups], before, total)
+        part = replay_schedule(state, [group.settings for group in start.groups], beats.before, beats.total)
         if part is None or not np.allclose(part.final, last, rtol=_ROUNDING, atol=0.0):
             return None
         parts.append(part)
-        exact = exact and certain and np.array_equal(part.final, last)
+        certain = certain and beats.certain
+        exact = exact and np.array_equal(part.final, last)
     names = list(dict.fromkeys(part.name for part in parts if part.name))
     momenta = _momenta(parts)
-    return Rates(
-        np.concatenate([part.by_update for part in parts], axis=1),
-        f"rebuilt from the saved state of {' and '.join(names)}",
-        exact,
-        momenta,
-    )
+    evidence = f"rebuilt from the saved state of {' and '.join(names)}"
+    if not certain:
+        evidence += ", whose steps are not placed for certain"
+    elif not exact:
+        evidence += ", up to rounding"
+    return Rates(np.concatenate([part.by_update for part in parts], axis=1), evidence, exact and certain, momenta)
 
 
 def _momenta(parts: Sequence[Replayed]) -> Floats | None:
@@ -134,35 +144,35 @@ def _momenta(parts: Sequence[Replayed]) -> Floats | None:
     return np.concatenate(found, axis=1)
 
 
-def _beats(first: int, last: int, start: int | None, end: int | None, accelerate: bool) -> tuple[Any, int, bool] | None:
-    """When a scheduler stepped, by its counts at the two checkpoints.
+def _beats(earlier: Checkpoint, later: Checkpoint, start: int | None, end: int | None) -> _Beats | None:
+    """When a scheduler stepped that had stepped `start` and `end` times at the two checkpoints.
 
-    ([updates] steps of the scheduler made before each update, since the earlier checkpoint; steps until the later
-    one; whether this is the only way). None where the steps between cannot be placed.
+    None where its steps in between cannot be placed.
     """
-    if start is None or end is None or end < start:
+    if start is None or end is None or end < start or earlier.step is None or later.step is None:
         return None
-    updates, total = last - first, end - start
+    first, last, total = earlier.step, later.step, end - start
+    updates = last - first
     numbers = np.arange(updates)
     if total == 0:
-        return np.zeros(updates, np.int64), 0, True
-    # Once an update, saved after (0) or before (1) the scheduler's own step.
-    if first - start in {0, 1} and last - end in {0, 1} and total >= updates - 1:
-        return numbers + (first - start), total, True
+        return _Beats(np.zeros(updates, np.int64), 0, True)
+    # Written after the scheduler's own step (0) or before it (1): the same at both, but for one before the training.
+    for before in (0, 1):
+        begun = first - start == before or first == start == 0
+        if begun and last - end == before:
+            return _Beats(numbers + (first - start), total, True)
     if total == updates:
-        return numbers, total, False  # it counts something else too: skipped updates, an earlier training
-    if accelerate and start and total % updates == 0 and start * updates == first * total:
-        return numbers * (total // updates), total, True  # once a process and update
+        return _Beats(numbers, total, False)  # it counts something else too: skipped updates, an earlier training
+    if later.format == "Accelerate" and total % updates == 0 and start * updates == first * total:
+        return _Beats(numbers * (total // updates), total, True)  # Accelerate steps it once for every process
     lengths = {
-        last // epochs
-        for epochs in (end, end + 1)
-        if epochs and last % epochs == 0 and _at_epochs_end(first, start, last // epochs)
+        last // (end + before)
+        for before in (0, 1)
+        if end + before and last % (end + before) == 0
+        if first == start == 0 or first == last // (end + before) * (start + before)
     }
     if len(lengths) != 1:
         return None
-    length = lengths.pop()
-    return (first + numbers) // length - start, total, True
-
-
-def _at_epochs_end(step: int, count: int, length: int) -> bool:
-    return step % length == 0 and step // length - count in {0, 1}
+    # Checkpoints inside epochs of another length could have the same counts: only a file can tell that an epoch ended.
+    ended = later.epoch_ended and (earlier.epoch_ended or first == 0)
+    return _Beats((first + numbers) // lengths.pop() - start, total, ended)

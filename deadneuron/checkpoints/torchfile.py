@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 from deadneuron.checkpoints.archive import AGAIN, members
 from deadneuron.checkpoints.contents import Stored, Tree
+from deadneuron.checkpoints.described import Rebuilt
 from deadneuron.checkpoints.opened import OpenFile
 from deadneuron.checkpoints.pickled import LONGEST, look
 from deadneuron.checkpoints.plain import plain
-from deadneuron.checkpoints.rows import stored
-from deadneuron.checkpoints.standins import Rebuilt
 from deadneuron.checkpoints.unpickling import unpickled
+from deadneuron.checkpoints.views import stored
 from deadneuron.errors import CheckpointError
 
 

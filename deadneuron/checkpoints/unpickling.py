@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from deadneuron.checkpoints import standins
+from deadneuron.checkpoints.described import Storages
 from deadneuron.checkpoints.harmless import ORDERED, stand_ins
 from deadneuron.checkpoints.pickled import STORAGE, Look, rewritten
 from deadneuron.errors import CheckpointError
@@ -36,7 +37,7 @@ def unpickled(looked: Look, allow: Collection[str], place: str) -> Unpickled:
 
     Raises `CheckpointError` for names that block it, and for whatever goes wrong while it is read.
     """
-    storages = standins.Storages()
+    storages = Storages()
     known = {**stand_ins(looked.names, allow, place), STORAGE: storages}
     known.pop(ORDERED, None)
     with _LOCK:

@@ -113,7 +113,7 @@ def record(
 
     # Before the next forward, that is after whoever saves has saved.
     def planting(_: nn.Module, __: object) -> None:
-        step = len(truth.rates)
+        step = len(truth.gradients[next(iter(layers))])
         count = sum(units for start, units in PLANTED.items() if step >= start)
         with torch.no_grad():
             for module in layers.values() if plant and model.training and step in PLANTED else ():
