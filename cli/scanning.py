@@ -49,7 +49,7 @@ def scan(
         found = _functions(model, data)
     err = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with redirect_stdout(err.file), Progress(*columns, console=err, transient=True) as bar:
+    with redirect_stdout(err.file), Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("looking for checkpoints", total=1.0)
 
         def show(what: str, share: float) -> None:

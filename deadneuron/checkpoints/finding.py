@@ -41,7 +41,7 @@ def find_checkpoints(places: str | Path | Iterable[str | Path], allow: Collectio
         listed = ", ".join(map(str, given)) or "nothing"
         skipped = f"; left out: {gaps[0].where}, because {gaps[0].reason}" if gaps else ""
         todo = f"looked for folders of transformers or Accelerate and files that end in {', '.join(SUFFIXES)}{skipped}"
-        raise CheckpointError("no checkpoint is here", where=listed, todo=todo)
+        raise CheckpointError("neither a run nor a checkpoint is here", where=listed, todo=todo)
     opened: list[Checkpoint] = []
     failure: CheckpointError | None = None
     for path in candidates:
