@@ -10,23 +10,14 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from deadneuron.checkpoints.opened import OpenFile
+from deadneuron.checkpoints.opened import OpenFile, Span
 from deadneuron.errors import CheckpointError
 
 _DIRECTORY = 16 * 2**20  # bytes: the longest directory that is read; about 150,000 tensors
 _HEAD = struct.Struct("<4s5H3I2H")  # a member's local header
 _ENCRYPTED = 0x1
 AGAIN = "fetch or save it again"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where bytes lie in a file."""
-
-    start: int
-    length: int
 
 
 def members(file: OpenFile) -> Mapping[str, Span]:

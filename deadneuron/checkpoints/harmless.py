@@ -8,12 +8,13 @@ holds what no checkpoint needs is seen for what it is.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 
-from deadneuron.checkpoints import standins
+from deadneuron.checkpoints import described, standins
 from deadneuron.errors import CheckpointError
 
 _STORAGES = {
@@ -28,25 +29,25 @@ _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(val
 _ONLY_ITS_CODE = "a kind of tensor that only its own code can read"
 
 _BUILT: dict[str, Any] = {
-    "torch._utils._rebuild_tensor": standins.tensor,
-    "torch._utils._rebuild_tensor_v2": standins.tensor,
-    "torch._utils._rebuild_tensor_v3": standins.tensor_v3,
-    "torch._utils._rebuild_parameter": standins.parameter,
-    "torch._utils._rebuild_parameter_with_state": standins.parameter,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": standins.cpu_copy,
-    "torch._tensor._rebuild_from_type_v2": standins.subclass,
-    "torch._utils._rebuild_qtensor": standins.of_kind("quantised torch.Tensor", "a quantised tensor"),
-    "torch._utils._rebuild_sparse_tensor": standins.of_kind("sparse torch.Tensor", "a sparse tensor"),
-    "torch._utils._rebuild_nested_tensor": standins.of_kind("nested torch.Tensor", "a nested tensor"),
-    "torch._utils._rebuild_meta_tensor_no_storage": standins.of_kind(
+    "torch._utils._rebuild_tensor": described.tensor,
+    "torch._utils._rebuild_tensor_v2": described.tensor,
+    "torch._utils._rebuild_tensor_v3": described.tensor_v3,
+    "torch._utils._rebuild_parameter": described.parameter,
+    "torch._utils._rebuild_parameter_with_state": described.parameter,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": described.cpu_copy,
+    "torch._tensor._rebuild_from_type_v2": described.subclass,
+    "torch._utils._rebuild_qtensor": described.of_kind("quantised torch.Tensor", "a quantised tensor"),
+    "torch._utils._rebuild_sparse_tensor": described.of_kind("sparse torch.Tensor", "a sparse tensor"),
+    "torch._utils._rebuild_nested_tensor": described.of_kind("nested torch.Tensor", "a nested tensor"),
+    "torch._utils._rebuild_meta_tensor_no_storage": described.of_kind(
         "meta torch.Tensor", "a meta tensor, which has no numbers"
     ),
-    "torch._utils._rebuild_wrapper_subclass": standins.of_kind("torch.Tensor subclass", _ONLY_ITS_CODE),
-    "torch._utils._rebuild_device_tensor_from_numpy": standins.of_kind("torch.Tensor", _ONLY_ITS_CODE),
-    "torch._utils._rebuild_xla_tensor": standins.of_kind("torch.Tensor", _ONLY_ITS_CODE),
-    "torch.Tensor": standins.TENSOR,
-    "torch.nn.parameter.Parameter": standins.PARAMETER,
-    "torch.nn.parameter.Buffer": standins.BUFFER,
+    "torch._utils._rebuild_wrapper_subclass": described.of_kind("torch.Tensor subclass", _ONLY_ITS_CODE),
+    "torch._utils._rebuild_device_tensor_from_numpy": described.of_kind("torch.Tensor", _ONLY_ITS_CODE),
+    "torch._utils._rebuild_xla_tensor": described.of_kind("torch.Tensor", _ONLY_ITS_CODE),
+    "torch.Tensor": described.TENSOR,
+    "torch.nn.parameter.Parameter": described.PARAMETER,
+    "torch.nn.parameter.Buffer": described.BUFFER,
     "torch.Size": standins.size,
     "builtins.tuple": standins.size,
     "builtins.dict": standins.plain_dict,
@@ -54,6 +55,7 @@ _BUILT: dict[str, Any] = {
     "builtins.set": standins.plain_set,
     "builtins.frozenset": standins.plain_set,
     "builtins.complex": standins.complex_number,
+    "collections.OrderedDict": OrderedDict,
     "collections.Counter": standins.plain_dict,
     "collections.defaultdict": standins.plain_dict,
     "collections.deque": standins.plain_list,
@@ -67,9 +69,9 @@ _BUILT: dict[str, Any] = {
     "lightning.fabric.utilities.data.AttributeDict": standins.DictLike,
     "lightning_fabric.utilities.data.AttributeDict": standins.DictLike,
     "pytorch_lightning.utilities.parsing.AttributeDict": standins.DictLike,
-    **{f"torch.{name}": standins.StorageKind(of) for name, of in _STORAGES.items()},
-    **{f"torch.cuda.{name}": standins.StorageKind(of) for name, of in _STORAGES.items()},
-    "torch.storage.UntypedStorage": standins.StorageKind(torch.uint8),
+    **{f"torch.{name}": described.StorageKind(of) for name, of in _STORAGES.items()},
+    **{f"torch.cuda.{name}": described.StorageKind(of) for name, of in _STORAGES.items()},
+    "torch.storage.UntypedStorage": described.StorageKind(torch.uint8),
     **_DTYPES,
 }
 """Names that say something of tensors or are plain containers, and what stands for each."""
@@ -83,12 +85,18 @@ decimal.Decimal fractions.Fraction collections.ChainMap typing.Any copyreg._reco
 torch.device torch.layout torch.Generator torch.serialization._get_layout torch.torch_version.TorchVersion
 torch.per_tensor_affine torch.per_tensor_symmetric torch.per_channel_affine torch.per_channel_symmetric
 torch.per_channel_affine_float_qparams"""
-_ROOMS = """omegaconf. ml_collections. transformers. accelerate. lightning. lightning_fabric. pytorch_lightning. torchao.
-numpy.random. numpy.dtypes. numpy.float numpy.int numpy.uint numpy.bool numpy.complex torch.distributed.tensor.
+_ROOMS = """omegaconf. ml_collections. transformers. accelerate. lightning. lightning_fabric. pytorch_lightning.
+torchao. numpy.random. numpy.dtypes. numpy.float numpy.int numpy.uint numpy.bool numpy.complex torch.distributed.tensor.
 torch.distributed._tensor. torch.distributed.device_mesh. torch.distributed._shard. torch.nested."""
 _OFTEN_NAMES, _OFTEN_ROOMS = frozenset(_OFTEN.split()), tuple(_ROOMS.split())
 _NEVER = ("sys", "os", "posix", "nt")  # torch refuses these whatever it is told, and so do we
+# No training dict holds these: whoever finds them is not told how to let them in.
+_ALARMING = """sys. os. posix. nt. subprocess. builtins. importlib. runpy. operator. socket. shutil. ctypes. pty. code.
+codeop. pickle. marshal. types. webbrowser. pdb. timeit. profile. cProfile. bdb. asyncio. multiprocessing. pip. ssl.
+urllib. http. requests. torch.load torch.hub. torch.jit. torch.serialization. torch._inductor. torch.utils. pydoc."""
+_ALARMING_ROOMS = tuple(_ALARMING.split())
 _SHOWN = 6
+ORDERED = "collections.OrderedDict"  # the one class that torch builds itself: its unpickler sets items on it
 
 
 def stand_ins(names: Iterable[str], allow: Collection[str], place: str) -> Mapping[str, Any]:
@@ -110,6 +118,11 @@ def stand_ins(names: Iterable[str], allow: Collection[str], place: str) -> Mappi
     return found
 
 
+def _passes(name: str, allow: Collection[str]) -> bool:
+    often = name in _OFTEN_NAMES or name.startswith(_OFTEN_ROOMS)
+    return name.partition(".")[0] not in _NEVER and (often or name in allow)
+
+
 def _refusal(blocked: list[str], place: str) -> CheckpointError:
     modules = [name for name in blocked if name.startswith(("torch.nn.modules.", "torch.nn.Module"))]
     if modules:
@@ -117,8 +130,7 @@ def _refusal(blocked: list[str], place: str) -> CheckpointError:
         return CheckpointError(what, where=place, todo="save model.state_dict() instead")
     more = f" and {len(blocked) - _SHOWN} more" if len(blocked) > _SHOWN else ""
     what = f"it names what no weights need: {', '.join(blocked[:_SHOWN])}{more}"
-    never = [name for name in blocked if name.partition(".")[0] in _NEVER]
-    if never:
+    if any(name.startswith(_ALARMING_ROOMS) for name in blocked):
         todo = "do not trust this file: whoever loads it freely runs a command"
     else:
         ways = " ".join(f"--allow-global {name}" for name in blocked[:_SHOWN])

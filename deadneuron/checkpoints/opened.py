@@ -6,11 +6,20 @@ import os
 import stat
 import threading
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 from deadneuron.errors import CheckpointError
 
 _SAME = "read it when nothing writes it"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where bytes lie in a file."""
+
+    start: int
+    length: int
 
 
 class OpenFile:

@@ -22,9 +22,9 @@ _MOST = 3_000_000  # opcodes: what one can build of so many fits into a few hund
 _GLOBALS = 1000  # different names
 _BIG = 10_000  # integers of more than 64 bits: they can be made to collide in dicts
 # What torch's restricted unpickler reads: all of protocol 2 that its pickler writes …
-_READ = """PROTO STOP MARK GLOBAL NEWOBJ REDUCE BUILD BINPERSID APPEND APPENDS SETITEM SETITEMS TUPLE TUPLE1 TUPLE2 TUPLE3
-NONE NEWTRUE NEWFALSE EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
-SHORT_BINSTRING BINGET LONG_BINGET BINPUT LONG_BINPUT"""
+_READ = """PROTO STOP MARK GLOBAL NEWOBJ REDUCE BUILD BINPERSID APPEND APPENDS SETITEM SETITEMS TUPLE TUPLE1 TUPLE2
+TUPLE3 NONE NEWTRUE NEWFALSE EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET BININT BININT1 BININT2 LONG1 BINFLOAT
+BINUNICODE SHORT_BINSTRING BINGET LONG_BINGET BINPUT LONG_BINPUT"""
 # … and what only later protocols write.
 _LATER = """FRAME MEMOIZE SHORT_BINUNICODE BINUNICODE8 STACK_GLOBAL BINBYTES SHORT_BINBYTES BINBYTES8 ADDITEMS FROZENSET
 NEWOBJ_EX BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER"""
@@ -39,7 +39,8 @@ class Look:
     """What a pickle names, and where."""
 
     raw: bytes
-    end: int  # where it ends in `raw`
+    start: int  # where it begins and ends in `raw`
+    end: int
     globals: tuple[tuple[int, int, str], ...]  # (first byte, byte after the last, "module.name")
     storages: tuple[tuple[int, int], ...]  # (the mark before the reference's tuple, the opcode that uses it)
 
@@ -90,16 +91,13 @@ def look(raw: bytes, place: str, start: int = 0) -> Look:
     except (ValueError, IndexError, OverflowError, MemoryError):  # ValueError: cut, an unknown opcode, no text
         what = "its pickle is damaged, or this is no checkpoint"
         raise CheckpointError(what, where=place, todo="fetch or save it again") from None
-    return Look(raw, stream.tell(), tuple(found), tuple(storages))
+    return Look(raw, start, stream.tell(), tuple(found), tuple(storages))
 
 
-def rewritten(looked: Look, start: int, stand_ins: Mapping[str, str]) -> bytes:
+def rewritten(looked: Look, stand_ins: Mapping[str, str]) -> bytes:
     """The pickle with the stand-ins' names in place of its own, and calls of `STORAGE` in place of references.
 
-    Parameters
-    ----------
-    start : where the pickle begins in the bytes that were looked at
-    stand_ins : of every name that it holds, and of `STORAGE`: "module name", as it stands in the new pickle
+    `stand_ins` gives for every name that it holds, and for `STORAGE`, the name that the new pickle holds.
     """
     edits: list[tuple[int, int, bytes]] = []
     for first, end, name in looked.globals:
@@ -109,7 +107,7 @@ def rewritten(looked: Look, start: int, stand_ins: Mapping[str, str]) -> bytes:
         edits.append((use, use + 1, b"\x85R"))  # TUPLE1 and REDUCE: the stand-in is called with the reference
     edits.sort(key=lambda edit: edit[:2])
     pieces: list[bytes] = []
-    place = start
+    place = looked.start
     for first, end, new in edits:
         pieces += [looked.raw[place:first], new]
         place = end

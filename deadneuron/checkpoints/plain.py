@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from deadneuron.checkpoints.contents import Opaque, Stored
+from deadneuron.checkpoints.described import Rebuilt, Storage, StorageKind, Unreadable
 from deadneuron.checkpoints.opened import printable
-from deadneuron.checkpoints.standins import Inert, Rebuilt, Storage, StorageKind, Unreadable
+from deadneuron.checkpoints.standins import Inert
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

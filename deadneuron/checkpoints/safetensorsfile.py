@@ -9,8 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from deadneuron.checkpoints.contents import Opaque, Stored, Tree
-from deadneuron.checkpoints.opened import OpenFile, printable
-from deadneuron.checkpoints.rows import View, contiguous, stored
+from deadneuron.checkpoints.described import Rebuilt, Storage
+from deadneuron.checkpoints.opened import OpenFile, Span, printable
+from deadneuron.checkpoints.views import contiguous, stored
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 
@@ -82,4 +83,5 @@ def _entry(file: OpenFile, start: int, name: str, entry: dict[str, Any], gaps: l
         shown = printable(str(kind))[:20]
         gaps.append(Gap(f"{file.place}: {name}", f"numbers of the kind {shown} cannot be read", 0))
         return Opaque(f"tensor of {shown}")
-    return stored(View(file, start + first, last - first, dtype, 0, shape, contiguous(shape)), name)
+    rebuilt = Rebuilt(Storage("", dtype), dtype, 0, shape, contiguous(shape))
+    return stored(rebuilt, file, Span(start + first, last - first), name)

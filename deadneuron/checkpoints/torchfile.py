@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 from deadneuron.checkpoints.archive import AGAIN, members
 from deadneuron.checkpoints.contents import Stored, Tree
+from deadneuron.checkpoints.described import Rebuilt
 from deadneuron.checkpoints.opened import OpenFile
 from deadneuron.checkpoints.pickled import LONGEST, look
 from deadneuron.checkpoints.plain import plain
-from deadneuron.checkpoints.rows import View, stored
-from deadneuron.checkpoints.standins import Rebuilt
 from deadneuron.checkpoints.unpickling import unpickled
+from deadneuron.checkpoints.views import stored
 from deadneuron.errors import CheckpointError
 
 
@@ -38,9 +38,8 @@ def read_zip(file: OpenFile, allow: Collection[str]) -> Tree:
         span = spans.get(f"data/{rebuilt.storage.key}")
         if span is None:
             raise CheckpointError(f"the numbers of {name} are missing", where=place, todo=AGAIN)
-        shape, strides = rebuilt.shape, rebuilt.strides
-        return stored(View(file, span.start, span.length, rebuilt.dtype, rebuilt.offset, shape, strides), name)
+        return stored(rebuilt, file, span, name)
 
     looked = look(file.read(pickle.start, pickle.length), place)
-    root, gaps = plain(unpickled(looked, 0, allow, place), place, find)
+    root, gaps = plain(unpickled(looked, allow, place).root, place, find)
     return Tree(place, "torch zip", root, gaps)

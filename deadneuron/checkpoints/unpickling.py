@@ -6,41 +6,51 @@ import io
 import itertools
 import threading
 import zipfile
-from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from deadneuron.checkpoints import standins
-from deadneuron.checkpoints.harmless import stand_ins
+from deadneuron.checkpoints.described import Storages
+from deadneuron.checkpoints.harmless import ORDERED, stand_ins
 from deadneuron.checkpoints.pickled import STORAGE, Look, rewritten
 from deadneuron.errors import CheckpointError
 
 _LOCK = threading.Lock()  # torch keeps the list of safe globals for the whole process
 _NUMBERS = itertools.count()
 _ROOM = "deadneuron_stand_ins"  # no such module exists: torch looks the names up in its list
-_ORDERED = "collections.OrderedDict"  # torch's unpickler sets items on this very class
 _ALWAYS = (standins.NumpyArray, standins.NumpyDtype, standins.Inert)
 
 
-def unpickled(looked: Look, start: int, allow: Collection[str], place: str) -> Any:
-    """The object that the pickle describes: containers, plain values and stand-ins.
+@dataclass(frozen=True, slots=True)
+class Unpickled:
+    """What a pickle describes."""
+
+    root: Any  # containers, plain values and stand-ins
+    storages: Mapping[str, torch.dtype]  # all that it refers to, by key
+
+
+def unpickled(looked: Look, allow: Collection[str], place: str) -> Unpickled:
+    """What the pickle describes.
 
     Raises `CheckpointError` for names that block it, and for whatever goes wrong while it is read.
     """
-    known = dict(stand_ins([name for name in looked.names if name != _ORDERED], allow, place))
-    known[STORAGE] = standins.storage
+    storages = Storages()
+    known = {**stand_ins(looked.names, allow, place), STORAGE: storages}
+    known.pop(ORDERED, None)
     with _LOCK:
         names = {name: f"{_ROOM}.n{next(_NUMBERS)}" for name in known}
         safe: list[Any] = [(known[name], names[name]) for name in known]
         safe += [(kind, f"{_ROOM}.n{next(_NUMBERS)}") for kind in _ALWAYS]
-        names[_ORDERED] = _ORDERED
+        names[ORDERED] = ORDERED
         try:
             with torch.serialization.safe_globals(safe):
-                return torch.load(_archive(rewritten(looked, start, names)), weights_only=True)
+                root = torch.load(_archive(rewritten(looked, names)), weights_only=True)
         except Exception as error:
             raise CheckpointError(_reason(error), where=place, todo="fetch or save it again") from None
+    return Unpickled(root, storages.dtypes)
 
 
 def _archive(pickle: bytes) -> io.BytesIO:
@@ -58,6 +68,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (RecursionError, MemoryError, OverflowError)):
         return "its pickle is nested or sized like no checkpoint"
     return "its pickle is damaged: it describes nothing that can be built"
-
-
-assert f"{OrderedDict.__module__}.{OrderedDict.__qualname__}" == _ORDERED

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.opened import OpenFile
+from deadneuron.checkpoints.described import Rebuilt
+from deadneuron.checkpoints.opened import OpenFile, Span
 from deadneuron.errors import CheckpointError
 
 _LONGEST = 2**62  # elements or bytes: what is counted here stays within 64 bits
@@ -19,26 +20,26 @@ _WASTE = 2  # a run is read at once while at most so many times the wanted eleme
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A tensor as a view of a storage: strides and offset in elements, `start` and `length` of the storage in bytes."""
+class _View:
+    """A tensor as a view of a storage that lies at `span` of the file; strides and offset in elements."""
 
     file: OpenFile
-    start: int
-    length: int
+    span: Span
     dtype: torch.dtype
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
 
-def stored(view: View, name: str) -> Stored:
-    """The tensor, not read yet.
+def stored(rebuilt: Rebuilt, file: OpenFile, span: Span, name: str) -> Stored:
+    """The tensor, not read yet, whose storage lies at `span`; `name` is for messages.
 
     Raises `CheckpointError` where it does not lie within its storage, or its storage not within the file.
     """
+    view = _View(file, span, rebuilt.dtype, rebuilt.offset, rebuilt.shape, rebuilt.strides)
     fault = _fault(view)
     if fault:
-        raise CheckpointError(f"{name}: {fault}", where=view.file.place, todo="the file is damaged: save it again")
+        raise CheckpointError(f"{name}: {fault}", where=file.place, todo="the file is damaged: save it again")
     return Stored(view.shape, view.dtype, lambda first, last: _read(view, first, last))
 
 
@@ -47,27 +48,27 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def _fault(view: View) -> str:
+def _fault(view: _View) -> str:
     """What is wrong with the claimed view; empty if nothing."""
     if len(view.shape) != len(view.strides):
         return "its shape and its strides differ in length"
-    if min((view.offset, view.start, view.length, *view.shape, *view.strides), default=0) < 0:
+    if min((view.offset, view.span.start, view.span.length, *view.shape, *view.strides), default=0) < 0:
         return "a negative size, stride or offset"
-    if view.start + view.length > view.file.size:
+    if view.span.start + view.span.length > view.file.size:
         return "its numbers lie beyond the end of the file"
     if math.prod(size or 1 for size in view.shape) > _LONGEST or view.offset > _LONGEST:
         return "a size that no tensor has"
     if 0 in view.shape:
         return ""
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    if (last + 1) * view.dtype.itemsize > view.length:
+    if (last + 1) * view.dtype.itemsize > view.span.length:
         return "it claims more numbers than its storage holds"
     if math.prod(view.shape) * view.dtype.itemsize > view.file.size:
         return "it claims more numbers than the file holds"  # expanded without end: stride 0
     return ""
 
 
-def _read(view: View, first: int, last: int) -> Tensor:
+def _read(view: _View, first: int, last: int) -> Tensor:
     """Entries first … last-1 of the first axis, [last - first, *shape[1:]]; a scalar as shape [1]."""
     shape, strides = (view.shape, view.strides) if view.shape else ((1,), (1,))
     if not 0 <= first <= last <= shape[0]:
@@ -101,8 +102,8 @@ def _dense(axes: Sequence[tuple[int, int]]) -> bool:
     return _span(axes) <= _WASTE * math.prod(size for size, _ in axes)
 
 
-def _run(view: View, offset: int, elements: int) -> Tensor:
+def _run(view: _View, offset: int, elements: int) -> Tensor:
     """Elements that follow one another in the storage, [elements]."""
     raw = torch.empty(elements * view.dtype.itemsize, dtype=torch.uint8)
-    view.file.read_into(raw.numpy().data, view.start + offset * view.dtype.itemsize)
+    view.file.read_into(raw.numpy().data, view.span.start + offset * view.dtype.itemsize)
     return raw.view(view.dtype)
