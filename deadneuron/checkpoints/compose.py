@@ -37,6 +37,11 @@ def compose(found: Found, place: str, names: Sequence[str]) -> Checkpoint:
     if not ordered and linked.order is not None:
         weights, ordered = _rearranged(weights, linked.order), True
     step, source = step_of(linked.optimizers, found.counters, names)
+    rates, gaps = found.rates, [*found.gaps, *linked.gaps, *_averages(found)]
+    if rates and next(iter(found.counters.values()), step) != step:
+        # Some of what was counted were no updates (GradScaler skipped them), and nothing tells which.
+        rates = ()
+        gaps.append(Gap("logged rates", "they are logged by a count that is not the optimizer's: they are not used", 0))
     return Checkpoint(
         place=place,
         format=found.format,
@@ -46,8 +51,8 @@ def compose(found: Found, place: str, names: Sequence[str]) -> Checkpoint:
         averaged=found.averaged,
         optimizers=linked.optimizers,
         schedulers=found.schedulers,
-        rates=found.rates,
-        gaps=tuple(dict.fromkeys((*found.gaps, *linked.gaps, *_averages(found)))),
+        rates=rates,
+        gaps=tuple(dict.fromkeys(gaps)),
         epoch_ended=found.epoch_ended,
         ordered=ordered,
     )

@@ -91,7 +91,6 @@ def _in_folder(folder: Path, gaps: list[Gap]) -> list[Path]:
     here = _files(folder, names, gaps) if not is_checkpoint(names) else []
     below = _folders(folder, names, gaps)
     if is_checkpoint(names):
-        # transformers writes the final model beside its folders of checkpoints.
         return [*below, folder]
     if here or below:
         return [*here, *below]
@@ -121,8 +120,8 @@ def _names(folder: Path) -> list[str]:
         raise CheckpointError(f"this folder cannot be read ({error.strerror})", where=str(folder)) from None
 
 
-def _folders(folder: Path, names: Sequence[str], gaps: list[Gap]) -> list[Path]:
-    """Folders in a folder that are one checkpoint each."""
+def _folders(folder: Path, names: Sequence[str], gaps: list[Gap], deeper: bool = True) -> list[Path]:
+    """Folders in a folder that are one checkpoint each, and those in them."""
     found = []
     for name in names:
         path = folder / name
@@ -135,7 +134,8 @@ def _folders(folder: Path, names: Sequence[str], gaps: list[Gap]) -> list[Path]:
             gaps.append(Gap(str(path), f"{error.what}: {error.todo}", 0))
             continue
         if is_checkpoint(inside):
-            found.append(path)
+            # transformers writes the final model beside its folders of checkpoints.
+            found += [*(_folders(path, inside, gaps, deeper=False) if deeper else ()), path]
     return found
 
 

@@ -16,6 +16,7 @@ from deadneuron.checkpoints.layouts import Found, layout_of, states_in
 from deadneuron.checkpoints.names import natural
 from deadneuron.checkpoints.optimizers import Saved
 from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.scalars import number_in
 from deadneuron.checkpoints.steps import counters_in
 from deadneuron.checkpoints.trainer import logged_rates
 from deadneuron.errors import CheckpointError
@@ -46,7 +47,7 @@ def lies_beside(name: str) -> bool:
 
 def is_checkpoint(names: Collection[str]) -> bool:
     """Whether a folder of these entries is one checkpoint."""
-    return bool({_STATE, *_WEIGHTS} & set(names)) or any(_OPTIMIZER.match(name) for name in names)
+    return bool({_STATE, *_WEIGHTS} & set(names))
 
 
 def read_folder(folder: Path, allow: Collection[str] = ()) -> Found:
@@ -57,7 +58,7 @@ def read_folder(folder: Path, allow: Collection[str] = ()) -> Found:
     weights = next((name for name in _WEIGHTS if name in names), None)
     if weights is None:
         what = "this folder holds a checkpoint without weights"
-        todo = f"{_STATE if _STATE in names else 'the optimizer'} is there, but none of {', '.join(_WEIGHTS[:4])}"
+        todo = f"{_STATE} is there, but none of {', '.join(_WEIGHTS[:4])}"
         raise CheckpointError(what, where=str(folder), todo=todo)
     gaps: list[Gap] = []
     found = _shards(folder, weights, names, allow) if weights.endswith(".json") else _weights(folder / weights, allow)
@@ -82,15 +83,9 @@ def read_folder(folder: Path, allow: Collection[str] = ()) -> Found:
             gaps.append(Gap(name, "it holds no state of an optimizer or scheduler", 0))
     state = _json(folder / _STATE, gaps) if _STATE in names else {}
     config = _json(folder / "config.json", []) if "config.json" in names and state else {}
-    recorded = optimizers[0].groups[0].get("lr") if optimizers else None
-    if isinstance(recorded, Stored):
-        recorded = float(recorded.whole().item())
+    recorded = number_in(optimizers[0].groups[0].get("lr")) if optimizers else None
     version = config.get("transformers_version")
-    rates, unclear = logged_rates(
-        state,
-        float(recorded) if isinstance(recorded, int | float) else None,
-        version if isinstance(version, str) else None,
-    )
+    rates, unclear = logged_rates(state, recorded, version if isinstance(version, str) else None)
     accelerate = any(re.match(r"random_states_\d+\.pkl$|optimizer(_\d+)?\.bin$", name) for name in names)
     kind = "Hugging Face Trainer" if state else "Accelerate" if accelerate else "Hugging Face model"
     if "adapter_model" in weights:

@@ -156,6 +156,8 @@ def _is_model(path: _Path, value: object) -> bool:
 def _choose(models: Mapping[_Path, Any], place: str) -> tuple[dict[str, Weights], bool, tuple[Gap, ...]]:
     """(models by prefix, whether they are averages, gaps): the trained weights before their averages."""
     followers = {path: value for path, value in models.items() if _FOLLOWERS & {*_split(path)}}
+    if ("current_model_state",) in models:  # Lightning's WeightAveraging puts its average under the usual key
+        followers |= {path: value for path, value in models.items() if path == ("state_dict",)}
     trained = {path: value for path, value in models.items() if path not in followers}
     pool = trained or followers
     if not pool:

@@ -20,7 +20,7 @@ from deadneuron.checkpoints.order import Node, Walk, start, steps
 Shape = tuple[int, ...]
 Slot = tuple[int, int]  # group, index in the group
 
-_STATES = 200_000  # of the search, about two seconds; beyond, groups of equal shapes can lie in too many ways
+_WORK = 4_000_000  # states of the search times groups, a few seconds; beyond, equal shapes can lie in too many ways
 
 
 class TooManyWays(Exception):  # noqa: N818 (it is an answer, not an error)
@@ -52,7 +52,7 @@ def fits(order: Node, shapes: Mapping[str, Shape], groups: Sequence[Sequence[Sha
         return None
     layer: set[_State] = {(start(order), (0,) * len(groups))}
     layers: list[dict[_State, list[tuple[_State, str, Slot | None]]]] = []
-    seen = 1
+    work = 0
     for position in range(len(shapes)):
         edges: dict[_State, list[tuple[_State, str, Slot | None]]] = {}
         following: set[_State] = set()
@@ -67,8 +67,8 @@ def fits(order: Node, shapes: Mapping[str, Shape], groups: Sequence[Sequence[Sha
                         further = (*taken[:number], index + 1, *taken[number + 1 :])
                         reached.append(((after, further), name, (number, index)))
             following.update(state for state, _, _ in reached)
-        seen += len(following)
-        if seen > _STATES:
+        work += len(following) * (len(groups) + 1)
+        if work > _WORK:
             raise TooManyWays
         layers.append(edges)
         layer = following

@@ -16,7 +16,7 @@ _Value = TypeVar("_Value")
 # What normalization layers keep beside their parameters; every other buffer is told by counts and shapes.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _NO_PARAMETERS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
-_NUMBER = re.compile(r"(\d+)")
+_NUMBER = re.compile(r"(\d{1,18})")
 
 
 def without_wrappers(weights: Mapping[str, _Value]) -> dict[str, _Value]:
@@ -60,5 +60,5 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def stem_and_number(word: str) -> tuple[str, int | None]:
     """("conv", 2) of "conv2", ("", 10) of "10", ("head", None) of "head"."""
-    digits = re.search(r"\d+$", word)
+    digits = re.search(r"\d{1,18}$", word)
     return (word[: digits.start()], int(digits.group())) if digits else (word, None)

@@ -11,11 +11,14 @@ from deadneuron.checkpoints.kinds import LIKE_PARAMETER, SCALARS, kind_of
 from deadneuron.checkpoints.links import Fits, Shape, Slot, TooManyWays, fits
 from deadneuron.checkpoints.names import plain_names
 from deadneuron.checkpoints.order import Node, only
+from deadneuron.checkpoints.scalars import number_in
 from deadneuron.records import Gap
 
 _NAMED = 3  # names that one gap spells out
+_LOOP = 8  # groups of one parameter each that nobody writes by hand
 
 Key = int | str
+_Lane = list[tuple[int, Key]]  # (group, key) of parameters that stand in the model's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ def _by_order(
 ) -> tuple[list[_Names], tuple[str, ...] | None]:
     """Links by order and shapes: all optimizers together first, since they seldom share a parameter; and the order
     of the names, where that leaves one."""
-    slots = [[[_shape(one.state(key)) for key in one.keys(n)] for n in range(len(one.groups))] for one in saved]
+    lanes = [_lanes(one) for one in saved]
+    both = list(zip(saved, lanes, strict=True))
+    slots = [[[_shape(one.state(key)) for _, key in lane] for lane in own] for one, own in both]
     together = [group for one in slots for group in one]
     found: list[_Names] = []
     try:
@@ -133,7 +138,7 @@ def _by_order(
     except TooManyWays:
         joint = None
     first = 0
-    for one, shapes in zip(saved, slots, strict=True):
+    for one, in_order, shapes in zip(saved, lanes, slots, strict=True):
         ways, offset = joint, first
         first += len(shapes)
         own = {name: shape for name, shape in trainable.items() if name.startswith(one.of)}
@@ -151,31 +156,41 @@ def _by_order(
             gaps.append(Gap(one.place, reason, 0))
             found.append(_Names({}, {}))
         else:
-            found.append(_told(one, ways, offset, gaps))
+            found.append(_told(one, in_order, ways, offset, gaps))
     return found, joint.order if joint is not None else None
 
 
-def _told(saved: Saved, ways: Fits, offset: int, gaps: list[Gap]) -> _Names:
-    """What all ways share, for one optimizer whose first group is number `offset` of the search."""
+def _lanes(saved: Saved) -> list[_Lane]:
+    """What stands in the model's order: each group. Many groups of one parameter each come from a loop over all
+    parameters (mmcv, detectron2): they are in order together."""
+    lanes = [[(number, key) for key in saved.keys(number)] for number in range(len(saved.groups))]
+    if len(lanes) >= _LOOP and all(len(lane) == 1 for lane in lanes):
+        return [[entry for lane in lanes for entry in lane]]
+    return lanes
+
+
+def _told(saved: Saved, lanes: list[_Lane], ways: Fits, offset: int, gaps: list[Gap]) -> _Names:
+    """What all ways share, for one optimizer whose first lane is number `offset` of the search."""
     certain = ways.certain()
     by_key: dict[Key, str] = {}
-    stateless: set[Slot] = set()
+    stateless: dict[Slot, int] = {}  # → group
     unclear: dict[str, None] = {}
-    for number in range(len(saved.groups)):
-        for index, key in enumerate(saved.keys(number)):
+    for number, lane in enumerate(lanes):
+        for index, (group, key) in enumerate(lane):
             slot = (number + offset, index)
             if slot in certain:
                 by_key[key] = certain[slot]
             elif not saved.state(key):
-                stateless.add(slot)
+                stateless[slot] = group
             else:
                 unclear.update(dict.fromkeys(sorted(ways.names[slot])))
     members: dict[str, int] = {}
+    linked = set(by_key.values())
     for name, slots in ways.slots.items():
         places = {slot for slot in slots if slot is not None}
-        if None in slots or not places <= stateless or name in by_key.values():
+        if None in slots or not places <= stateless.keys() or name in linked:
             continue
-        groups = sorted({group - offset for group, _ in places})
+        groups = sorted({stateless[slot] for slot in places})
         rules = [_settings(saved.groups[group]) for group in groups]
         if all(rule == rules[0] for rule in rules):  # which of them does not matter
             members[name] = groups[0]
@@ -239,13 +254,10 @@ def _numbers_and_tensors(state: Mapping[str, Any], weight: Stored) -> dict[str, 
     """What is one number becomes one; tensors in the parameter's shape stay on disk; all else is left out."""
     kept: dict[str, Stored | float] = {}
     for key, value in state.items():
-        if isinstance(value, Stored):
-            if value.shape == weight.shape and key not in SCALARS:
-                kept[str(key)] = value
-            elif value.length == 1 and len(value.shape) <= 1:
-                kept[str(key)] = float(value.whole().item())
-        elif isinstance(value, int | float):
-            kept[str(key)] = float(value)
+        if isinstance(value, Stored) and value.shape == weight.shape and key not in SCALARS:
+            kept[str(key)] = value
+        elif (number := number_in(value)) is not None:
+            kept[str(key)] = number
     return kept
 
 
@@ -262,13 +274,14 @@ def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
 _NOT_PLAIN = object()
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, depth: int = 3) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Stored):  # a rate that is a tensor
-        return value.whole().item() if value.length == 1 and len(value.shape) <= 1 else _NOT_PLAIN
-    if isinstance(value, list | tuple):
-        inner = tuple(_plain(item) for item in value)
+        number = number_in(value)
+        return _NOT_PLAIN if number is None else number
+    if isinstance(value, list | tuple) and depth:
+        inner = tuple(_plain(item, depth - 1) for item in value)
         return _NOT_PLAIN if any(item is _NOT_PLAIN for item in inner) else inner
     return _NOT_PLAIN
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from deadneuron.checkpoints.names import stem_and_number
 
+_DEPTH = 64  # modules in modules; what lies deeper is one name
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
@@ -110,7 +112,7 @@ def only(node: Node, names: Container[str]) -> Node:
 
 def by_convention(names: Iterable[str]) -> Node:
     """Names whose order is lost, under the conventions above."""
-    return _module([(name.split("."), name) for name in names])
+    return _module([(name.split(".", _DEPTH), name) for name in names])
 
 
 def _module(entries: list[tuple[list[str], str]]) -> Node:

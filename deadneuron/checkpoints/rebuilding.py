@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler as schedulers
 
 from deadneuron.records import Floats
 
-LARGEST = 20_000_000  # rates of one interval, 160 MB; a schedule takes about 5 µs an update
+LARGEST = 4_000_000  # rates of one interval, 32 MB; a schedule takes about 5 µs an update
 _LONGEST = 1_000_000  # steps of a scheduler between two checkpoints
 _PARTS = 32  # schedulers in a sequence or chain
 
@@ -71,9 +71,12 @@ _BROKEN = (ArithmeticError, AttributeError, IndexError, KeyError, NameError, Typ
 
 def count_of(state: State) -> int | None:
     """How often a scheduler has stepped."""
+    for _ in range(_PARTS):  # a chain counts nothing itself: its first part does
+        parts = state.get("_schedulers") if "last_epoch" not in state else None
+        if not isinstance(parts, list | tuple) or not parts or not isinstance(parts[0], Mapping):
+            break
+        state = parts[0]
     count = state.get("last_epoch")
-    if count is None and isinstance(parts := state.get("_schedulers"), list | tuple) and parts:
-        return count_of(parts[0]) if isinstance(parts[0], Mapping) else None
     return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
@@ -116,12 +119,13 @@ def _walk(scheduler: Any, optimizer: torch.optim.Optimizer, before: NDArray[np.i
     rates = np.empty((len(before), count))
     momenta = np.empty((len(before), count))
     done = 0
+    row, moments = _now(optimizer)
     for update, steps in enumerate([*before.tolist(), total]):
-        while done < steps:
-            scheduler.step()
-            done += 1
-        row = [float(group["lr"]) for group in optimizer.param_groups]
-        moments = [_momentum(group) for group in optimizer.param_groups]
+        if done < steps:
+            while done < steps:
+                scheduler.step()
+                done += 1
+            row, moments = _now(optimizer)
         if update == len(before):
             final = np.array(moments) if cycles else None
             return Replayed(type(scheduler).__name__, rates, np.array(row), momenta if cycles else None, final)
@@ -182,6 +186,8 @@ def _load(scheduler: Any, state: State) -> None:
     taken = {key: state[key] for key in own if key in state}
     if "milestones" in taken:
         taken["milestones"] = Counter({int(step): int(times) for step, times in dict(taken["milestones"]).items()})
+    if isinstance(taken.get("gamma"), int):
+        taken["gamma"] = float(taken["gamma"])  # the power of an integer may fill all memory
     if "_scale_fn_custom" in own:
         scheduler.load_state_dict(dict(taken))
         return
@@ -197,6 +203,11 @@ _NEWER = {"_is_initial", "_get_lr_called_within_step", "_step_count", "_scale_fn
 def _cycles(scheduler: Any) -> bool:
     parts = getattr(scheduler, "_schedulers", ())
     return bool(getattr(scheduler, "cycle_momentum", False)) or any(_cycles(part) for part in parts)
+
+
+def _now(optimizer: torch.optim.Optimizer) -> tuple[list[float], list[float]]:
+    groups = optimizer.param_groups
+    return [float(group["lr"]) for group in groups], [_momentum(group) for group in groups]
 
 
 def _momentum(group: Mapping[str, Any]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from deadneuron.checkpoints.contents import Checkpoint, Group, Rates
 from deadneuron.checkpoints.rebuilding import LARGEST, Replayed, count_of, is_plateau, replay_schedule
+from deadneuron.checkpoints.scalars import number_in
 from deadneuron.records import Floats, Ints
 
 _ROUNDING = 1e-9  # relative: another version of torch may round the last bits of a rate otherwise
@@ -64,8 +65,8 @@ def _groups(checkpoint: Checkpoint) -> list[Group]:
 
 def _recorded(groups: Sequence[Group]) -> Floats | None:
     """[groups] the rate that the next update would use."""
-    found = [group.settings.get("lr") for group in groups]
-    rates = [float(rate) for rate in found if isinstance(rate, int | float) and not isinstance(rate, bool)]
+    found = [number_in(group.settings.get("lr")) for group in groups]
+    rates = [rate for rate in found if rate is not None]
     return np.array(rates) if len(rates) == len(found) else None
 
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deadneuron.checkpoints.contents import Optimizer, Stored
+from deadneuron.checkpoints.contents import Optimizer
+from deadneuron.checkpoints.scalars import number_in
 
 # In order of trust. An epoch is no step; "it" and "i" are too often something else.
 COUNTERS = (
@@ -17,11 +18,13 @@ COUNTERS = (
 _ENDS = r"(?![0-9.]*[0-9A-Za-z])"  # a number that goes on ("step_1.5", "step_10M") is not understood
 _COUNTED = r"(?:steps?|iter(?:ation)?s?|updates?)"
 _IN_NAME = (
-    re.compile(rf"(?:^|[^a-z]){_COUNTED}[=_\-.]?(\d+)(k?){_ENDS}", re.IGNORECASE),
-    re.compile(rf"(?:^|[^a-z0-9])(\d+)(k?)[_-]?{_COUNTED}(?![a-z])", re.IGNORECASE),
-    # transformers calls its folders so; "checkpoint_5" may be the fifth epoch or the fifth time it was saved.
-    re.compile(r"^checkpoint-(\d+)()$"),
+    re.compile(rf"(?:^|[^a-z]){_COUNTED}[=_\-.]?(\d{{1,15}})(k?){_ENDS}", re.IGNORECASE),
+    re.compile(rf"(?:^|[^a-z0-9])(\d{{1,15}})(k?)[_-]?{_COUNTED}(?![a-z])", re.IGNORECASE),
 )
+# transformers calls its folders so. "checkpoint_5" may be the fifth time that it was saved, "checkpoint-5.pth.tar" is
+# what timm writes after epoch 5.
+_FOLDER = re.compile(r"^checkpoint-(\d{1,15})$")
+_SUFFIXES = re.compile(r"(?:\.(?:pt|pth|ckpt|bin|safetensors|tar|model))+$", re.IGNORECASE)
 
 
 def step_of(
@@ -51,19 +54,17 @@ def counters_in(root: Mapping[Any, Any]) -> dict[str, int]:
     """Counters of updates among the plain entries of a dict, most trusted first."""
     found: dict[str, int] = {}
     for key in COUNTERS:
-        value = root.get(key)
-        if isinstance(value, Stored) and value.length == 1 and len(value.shape) <= 1:
-            value = value.whole().item()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if 0 <= value < 2**53 and value == int(value):
+        value = number_in(root.get(key))
+        if value is not None and 0 <= value < 2**53 and value == int(value):
             found[key] = int(value)
     return found
 
 
 def _step_in(name: str) -> int | None:
     """Digits of a step in a file's or folder's name, without its suffix; None where it has two that differ."""
-    stem = re.sub(r"\.(?:pt|pth|ckpt|bin|safetensors|tar|model)$", "", name, flags=re.IGNORECASE)
+    if folder := _FOLDER.match(name):
+        return int(folder[1])
+    stem = _SUFFIXES.sub("", name)
     for pattern in _IN_NAME:
         found = {int(digits) * (1000 if thousand else 1) for digits, thousand in pattern.findall(stem)}
         if found:

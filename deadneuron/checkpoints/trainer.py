@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deadneuron.checkpoints.scalars import number_in
 from deadneuron.records import Gap
 
 _LOGS_THE_LAST_UPDATE = (4, 51)  # the first transformers that does (pull request 36973); earlier ones log the next one
@@ -24,9 +25,9 @@ def logged_rates(
     history = state.get("log_history")
     for entry in history if isinstance(history, list) else ():
         if isinstance(entry, Mapping):
-            step, rate = entry.get("step"), entry.get("learning_rate")
-            if isinstance(step, int) and not isinstance(step, bool) and isinstance(rate, int | float):
-                logged[step] = float(rate)
+            step, rate = entry.get("step"), number_in(entry.get("learning_rate"))
+            if isinstance(step, int) and not isinstance(step, bool) and rate is not None:
+                logged[step] = rate
     if not logged:
         return (), ()
     shift = _shift(logged, state.get("global_step"), recorded, version)

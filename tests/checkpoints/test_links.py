@@ -61,7 +61,7 @@ def test_what_order_and_shapes_tell(shapes, groups, expected):
 
 def test_too_many_ways_are_not_all_looked_at(monkeypatch):
     shapes = {f"layer{i}": W for i in range(12)}
-    monkeypatch.setattr(links, "_STATES", 300)
+    monkeypatch.setattr(links, "_WORK", 300)
     with pytest.raises(TooManyWays):
         fits(in_order(shapes), shapes, [[W] for _ in range(12)])
     assert certain(shapes, [[W] * 12]) == [list(shapes)]

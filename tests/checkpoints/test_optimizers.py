@@ -185,9 +185,21 @@ def test_groups_as_people_make_them(groups):
     read = checkpoint(saved(model, optimizer))
     linked = agree(read.optimizers[0], model, optimizer)
     left_out = {name for name, _ in model.named_parameters()} - linked
-    # A batch norm's two vectors in two groups of their own: whose is whose, nobody can tell.
+    # Vectors of one shape in groups of their own: whose is whose, nobody can tell.
     assert left_out == ({"layers.1.weight", "layers.1.bias"} if len(read.optimizers[0].groups) == 7 else set())
     assert bool(left_out) == any("do not tell whose state" in gap.reason for gap in read.gaps)
+
+
+def test_a_group_for_every_parameter_is_a_loop_over_them():
+    """As mmcv and detectron2 make them."""
+    model = nn.Sequential(*(nn.Linear(5, 5) for _ in range(4)))
+    optimizer = torch.optim.Adam([{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(model.parameters())])
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    read = checkpoint(saved(model, optimizer))
+    assert agree(read.optimizers[0], model, optimizer) == {name for name, _ in model.named_parameters()}
+    assert [len(group.parameters) for group in read.optimizers[0].groups] == [1] * 8
 
 
 def test_names_in_the_file_are_believed_in_any_order():
