@@ -66,7 +66,7 @@ class Storages:
         if self.dtypes.setdefault(key, kind.dtype) != kind.dtype:
             raise ValueError("one storage of two kinds")
         if len(reference) == 6 and reference[5] is not None:
-            return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017,")
+            return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017")
         return Storage(key, kind.dtype)
 
 

@@ -93,7 +93,8 @@ _NEVER = ("sys", "os", "posix", "nt")  # torch refuses these whatever it is told
 # No training dict holds these: whoever finds them is not told how to let them in.
 _ALARMING = """sys. os. posix. nt. subprocess. builtins. importlib. runpy. operator. socket. shutil. ctypes. pty. code.
 codeop. pickle. marshal. types. webbrowser. pdb. timeit. profile. cProfile. bdb. asyncio. multiprocessing. pip. ssl.
-urllib. http. requests. torch.load torch.hub. torch.jit. torch.serialization. torch._inductor. torch.utils. pydoc."""
+urllib. http. requests. torch.load torch.hub. torch.jit. torch.serialization. torch._inductor. torch.utils. pydoc.
+torch._utils._import"""
 _ALARMING_ROOMS = tuple(_ALARMING.split())
 _SHOWN = 6
 ORDERED = "collections.OrderedDict"  # the one class that torch builds itself: its unpickler sets items on it
@@ -131,7 +132,7 @@ def _refusal(blocked: list[str], place: str) -> CheckpointError:
     more = f" and {len(blocked) - _SHOWN} more" if len(blocked) > _SHOWN else ""
     what = f"it names what no weights need: {', '.join(blocked[:_SHOWN])}{more}"
     if any(name.startswith(_ALARMING_ROOMS) for name in blocked):
-        todo = "do not trust this file: whoever loads it freely runs a command"
+        todo = "do not trust this file: loaded freely, it could run commands"
     else:
         ways = " ".join(f"--allow-global {name}" for name in blocked[:_SHOWN])
         todo = (

@@ -7,6 +7,7 @@ rounding noise. A layer, group or RMS norm stands alone, since the rows before i
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Part
@@ -34,14 +35,17 @@ def _sort(checkpoint: Checkpoint) -> tuple[tuple[Layer, ...], tuple[Gap, ...]]:
         if told.role == "none" and not all(is_side(name) for name in module.tensors)
     ]
     rowed = [(module, told) for module, told in judged if told.role != "none"]
+    norms = _norms(rowed, checkpoint.ordered)
     layers: list[Layer] = []
     for at, (module, told) in enumerate(rowed):
-        if told.role == "batch norm" and layers and _follows(rowed, at):
-            before = layers[-1]
-            own = tuple(part for part in before.parts if part.name != rowed[at - 1][1].bias)
-            layers[-1] = replace(before, op=f"{before.op} + norm", parts=_parts(told) + own)
+        if at in norms.values():
             continue
-        layers.append(Layer(module.name, _op(told), told.units, _parts(told), _previous(checkpoint, told, layers)))
+        parts, op = _parts(told), _op(told)
+        if at in norms:
+            parts = _parts(rowed[norms[at]][1]) + tuple(part for part in parts if part.name != told.bias)
+            op += " + norm"
+        previous = _previous(checkpoint, told, layers) if checkpoint.ordered else None
+        layers.append(Layer(module.name, op, told.units, parts, previous))
     return tuple(layers), tuple(gaps)
 
 
@@ -56,6 +60,28 @@ def _op(told: Judged) -> str:
     if told.dimensions > 2:
         return "transposed conv" if told.axis == 1 else "conv"
     return "linear"
+
+
+def _norms(rowed: list[tuple[Module, Judged]], ordered: bool) -> dict[int, int]:
+    """Which batch norm stands behind which layer, by their places in `rowed`.
+
+    Where the order of the names is not the model's, only names tell: "4" behind "3", "bn2" behind "conv2".
+    """
+    if ordered:
+        return {at - 1: at for at in range(1, len(rowed)) if rowed[at][1].role == "batch norm" and _follows(rowed, at)}
+    places = {module.name: at for at, (module, told) in enumerate(rowed) if told.role == "rows"}
+    found = {}
+    for at, (module, told) in enumerate(rowed):
+        parent, dot, last = module.name.rpartition(".")
+        guesses = [str(int(last) - 1)] if last.isdecimal() else [_NORM.sub(word, last, count=1) for word in _LAYERS]
+        named = [place for guess in guesses if (place := places.get(parent + dot + guess)) is not None]
+        if told.role == "batch norm" and len(named) == 1 and rowed[named[0]][1].units == told.units:
+            found[named[0]] = at
+    return found
+
+
+_NORM = re.compile(r"batch_?norm|norm|bn")
+_LAYERS = ("conv", "fc", "linear", "lin")
 
 
 def _follows(rowed: list[tuple[Module, Judged]], at: int) -> bool:

@@ -7,7 +7,8 @@ that no group takes are buffers, frozen parameters, or second names of tied ones
 
 Assumed is that each group lists its parameters in the order of the model, as every loop over `named_parameters()`
 does. Where that is not so, shapes usually do not fit and nothing is linked; parameters of one shape that a user lists
-in another order cannot be told apart by anybody.
+in another order cannot be told apart by anybody. Assumed is also that nobody decays a module's bias and not its
+weight: that tells a norm's two vectors apart where they lie in two groups.
 """
 
 from __future__ import annotations
@@ -39,33 +40,46 @@ class Fits:
         return {slot: next(iter(names)) for slot, names in self.names.items() if len(names) == 1}
 
 
-_State = tuple[Walk, tuple[int, ...]]
+_Weight = tuple[str, float]  # a module whose weight was just laid, and that weight's decay
+_State = tuple[Walk, tuple[int, ...], _Weight | None]
 
 
-def fits(order: Node, shapes: Mapping[str, Shape], groups: Sequence[Sequence[Shape | None]]) -> Fits | None:
+def fits(
+    order: Node,
+    shapes: Mapping[str, Shape],
+    groups: Sequence[Sequence[Shape | None]],
+    decays: Sequence[float | None] | None = None,
+) -> Fits | None:
     """All ways to lay `groups` (shapes of their slots; None where no state tells) over the names of `order`.
 
-    None where there is no way. Raises `TooManyWays`.
+    `decays` are the groups' weight decays, None where a group has several. None where there is no way. Raises
+    `TooManyWays`.
     """
+    decays = decays if decays is not None and len(set(decays)) > 1 else [None] * len(groups)
     spare = len(shapes) - sum(len(group) for group in groups)
     if spare < 0:
         return None
-    layer: set[_State] = {(start(order), (0,) * len(groups))}
+    layer: set[_State] = {(start(order), (0,) * len(groups), None)}
     layers: list[dict[_State, list[tuple[_State, str, Slot | None]]]] = []
     work = 0
     for position in range(len(shapes)):
         edges: dict[_State, list[tuple[_State, str, Slot | None]]] = {}
         following: set[_State] = set()
-        for walk, taken in layer:
-            reached = edges.setdefault((walk, taken), [])
+        for walk, taken, weight in layer:
+            reached = edges.setdefault((walk, taken, weight), [])
             for name, after in steps(walk):
+                module, _, leaf = name.rpartition(".")
                 if position - sum(taken) < spare:
-                    reached.append(((after, taken), name, None))
+                    reached.append(((after, taken, None), name, None))
                 for number, group in enumerate(groups):
-                    index = taken[number]
-                    if index < len(group) and group[index] in (None, shapes[name]):
-                        further = (*taken[:number], index + 1, *taken[number + 1 :])
-                        reached.append(((after, further), name, (number, index)))
+                    index, decay = taken[number], decays[number]
+                    if index == len(group) or group[index] not in (None, shapes[name]):
+                        continue
+                    if weight and leaf == "bias" and weight[0] == module and decay is not None and decay > weight[1]:
+                        continue
+                    further = (*taken[:number], index + 1, *taken[number + 1 :])
+                    laid = (module, decay) if leaf == "weight" and decay is not None else None
+                    reached.append(((after, further, laid), name, (number, index)))
             following.update(state for state, _, _ in reached)
         work += len(following) * (len(groups) + 1)
         if work > _WORK:

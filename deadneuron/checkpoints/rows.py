@@ -129,11 +129,9 @@ def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> tuple[Bools, Bools]
     theirs = {key: rows[f"{key} 1"] for key in plan.keys}
     dtype = next(iter(theirs.values())).dtype if theirs else any_rows.dtype
     start = before.flatten() if before is not None else torch.zeros(any_rows.numel(), dtype=dtype)
-    whole = set(plan.states[0])
     for kind in plan.kinds:
-        extra = {key: torch.zeros_like(start) for key in whole - earlier.keys()}  # kept, but not compared
         weights, state = step_rows(
-            kind, plan.settings, start, earlier | extra, plan.scalars, plan.updates, plan.rates, plan.momenta
+            kind, plan.settings, start, earlier, plan.scalars, plan.updates, plan.rates, plan.momenta
         )
         ours = {key: value.reshape(any_rows.shape) for key, value in state.items()}
         mine = weights.reshape(any_rows.shape) if before is not None else None

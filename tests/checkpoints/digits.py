@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from checkpoints.making import checkpoint_of
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from deadneuron.checkpoints.contents import Rates
 from deadneuron.checkpoints.layers import find_layers
@@ -116,7 +116,7 @@ def train(
                 for layer in layers:
                     parameters[layer.parts[0].name][:PLANTED] = PLANT[kind]
         chosen = torch.randint(len(images), (batch,), generator=generator)
-        loss = F.cross_entropy(model(images[chosen].to(dtype)).float(), labels[chosen])
+        loss = cross_entropy(model(images[chosen].to(dtype)).float(), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         for layer in layers:

@@ -182,3 +182,25 @@ def test_the_transformers_libraries_layers():
     place = "transformer.h.0.mlp.c_fc"
     assert found[place] == ("linear", 48, f"{place}.bias@0 {place}.weight@1", None)
     assert [name for name in found if "attn" in name or "wte" in name or "lm_head" in name] == []
+
+
+def test_without_the_models_order_only_names_pair_a_norm_with_its_layer():
+    model = nn.ModuleDict(
+        {
+            "seq": nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.ReLU(), nn.Conv2d(7, 7, 3)),
+            "conv1": nn.Conv2d(7, 11, 3),
+            "bn1": nn.BatchNorm2d(11),
+            "head": nn.Linear(11, 5),
+            "out": nn.BatchNorm1d(5),
+        }
+    )
+    whole = checkpoint_of(model)
+    names = sorted(whole.weights)
+    sorted_names = checkpoint_of(model, weights={name: whole.weights[name] for name in names}, ordered=False)
+    assert {layer.name: (layer.op, layer.previous) for layer in find_layers(sorted_names)} == {
+        "conv1": ("conv + norm", None),
+        "head": ("linear", None),
+        "out": ("norm", None),
+        "seq.0": ("conv + norm", None),
+        "seq.3": ("conv", None),
+    }
