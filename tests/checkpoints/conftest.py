@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from checkpoints import writers
 
@@ -36,3 +39,14 @@ def written(tmp_path_factory):
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def run_deadneuron():
+    """Run the command line in a process of its own."""
+
+    def run(*args, cwd=None):
+        command = [sys.executable, "-m", "deadneuron", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+    return run

@@ -61,10 +61,19 @@ class Truth:
     rates: list[list[float]] = field(default_factory=list)  # [updates][groups] as used
     momenta: list[list[float]] = field(default_factory=list)  # [updates][groups]
     gradients: dict[str, list[np.ndarray]] = field(default_factory=dict)  # layer → [updates] bool [units]
+    edits: list[tuple[int, range]] = field(default_factory=list)  # (update before which they were planted, units)
 
     def still(self, first: int, last: int) -> dict[str, np.ndarray]:
         """[units] of each hidden layer: no gradient in updates first … last-1."""
         return {layer: ~np.any(rows[first:last], axis=0) for layer, rows in self.gradients.items()}
+
+    def kept(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """The same, and not touched by hand either: what two files can show."""
+        kept = self.still(first, last)
+        for step, units in self.edits:
+            for layer in kept if first <= step < last else ():
+                kept[layer][units.start : units.stop] = False
+        return kept
 
     def rates_between(self, first: int, last: int) -> np.ndarray:
         return np.array(self.rates[first:last])
@@ -114,10 +123,17 @@ def record(
     # Before the next forward, that is after whoever saves has saved.
     def planting(_: nn.Module, __: object) -> None:
         step = len(truth.gradients[next(iter(layers))])
-        count = sum(units for start, units in PLANTED.items() if step >= start)
-        with torch.no_grad():
+        before = sum(units for start, units in PLANTED.items() if step > start)
+        if (
+            plant
+            and model.training
+            and step in PLANTED
+            and (step, range(before, before + PLANTED[step])) not in truth.edits
+        ):
+            truth.edits.append((step, range(before, before + PLANTED[step])))
+        with torch.no_grad():  # the new ones alone: a bias that is set again is no longer where the optimizer left it
             for module in layers.values() if plant and model.training and step in PLANTED else ():
-                module.bias[:count] = -50.0
+                module.bias[before : before + PLANTED[step]] = -50.0
 
     optimizer.register_step_pre_hook(before)
     optimizer.register_step_post_hook(after)
