@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .printing import check_output, format_of, publish
+
 if TYPE_CHECKING:
     from deadneuron.store.reader import StoredRun
 
@@ -18,6 +20,8 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    markdown = "markdown"
+    html = "html"
 
 
 class FailOn(StrEnum):
@@ -29,7 +33,18 @@ class FailOn(StrEnum):
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder, finished or still growing.", show_default=False)],
-    format: Annotated[Format, typer.Option("--format", help="text for people, json for programs.")] = Format.text,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text for people, json for programs, markdown for pull requests, html for a page.",
+            show_default="text, or by the ending of --output",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the report there.", show_default="stdout"),
+    ] = None,
     fail_on: Annotated[
         FailOn | None,
         typer.Option(help="Exit with 1 if a finding has this level or a graver one.", show_default="never"),
@@ -58,24 +73,16 @@ def report(
     Exit code 0, or 1 with --fail-on if there is such a finding, or 2 if RUN cannot be read.
     """
     # Inside, so that --help does not wait for pandas.
-    from rich.console import Console
-
     from deadneuron.analysis.diagnosis import diagnose, fails
     from deadneuron.frames import Run
-    from deadneuron.report.as_json import render_json
-    from deadneuron.report.text import render_text
     from deadneuron.store.reader import read_folder
 
+    check_output(output)
     stored = read_folder(run)
     diagnosis = diagnose(Run(stored, str(run)), profile)
     if to is not None:
         _replay(stored, *to)
-    if format is Format.json:
-        print(render_json(diagnosis))
-    else:
-        console = Console()
-        width = console.width if console.is_terminal else 120
-        sys.stdout.write(render_text(diagnosis, width=width, color=console.is_terminal and not console.no_color))
+    publish(diagnosis, format_of(output) if format is None else format.value, output)
     if fail_on is not None and fails(diagnosis, fail_on.value):
         raise typer.Exit(1)
 
