@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .printing import check_output, format_of, publish
 from .scanning import is_run, scan
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    markdown = "markdown"
+    html = "html"
 
 
 class FailOn(StrEnum):
@@ -41,7 +44,18 @@ def report(
             show_default=False,
         ),
     ],
-    format: Annotated[Format, typer.Option("--format", help="text for people, json for programs.")] = Format.text,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text for people, json for programs, markdown for pull requests, html for a page.",
+            show_default="text, or by the ending of --output",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the report there.", show_default="stdout"),
+    ] = None,
     fail_on: Annotated[
         FailOn | None,
         typer.Option(help="Exit with 1 if a finding has this level or a graver one.", show_default="never"),
@@ -111,14 +125,11 @@ def report(
     can be read.
     """
     # Inside, so that --help does not wait for pandas.
-    from rich.console import Console
-
     from deadneuron.analysis.diagnosis import diagnose, fails
     from deadneuron.frames import Run
-    from deadneuron.report.as_json import render_json
-    from deadneuron.report.text import render_text
     from deadneuron.store.reader import read_folder
 
+    check_output(output)
     if is_run(paths):
         _refuse(model=model, data=data, batches=batches, allow_global=allow_global, only="checkpoints")
         stored = read_folder(paths[0])
@@ -135,12 +146,7 @@ def report(
             allow=allow_global or (),
             profile="default" if profile is None else profile,
         )
-    if format is Format.json:
-        print(render_json(diagnosis))
-    else:
-        console = Console()
-        width = console.width if console.is_terminal else 120
-        sys.stdout.write(render_text(diagnosis, width=width, color=console.is_terminal and not console.no_color))
+    publish(diagnosis, format_of(output) if format is None else format.value, output)
     if fail_on is not None and fails(diagnosis, fail_on.value):
         raise typer.Exit(1)
 
