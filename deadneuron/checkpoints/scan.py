@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +13,8 @@ from deadneuron.analysis.diagnosis import gravest
 from deadneuron.checkpoints import measured
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.finding import find_checkpoints
+from deadneuron.checkpoints.fetching import fetched, is_url, shown
+from deadneuron.checkpoints.finding import Series, find_checkpoints
 from deadneuron.checkpoints.judging import Judged, judge
 from deadneuron.checkpoints.layers import find_layers, left_out
 from deadneuron.checkpoints.lives import Span
@@ -57,11 +60,31 @@ def scan_checkpoints(
         raise UsageError(f"{given} is given, {missing} is not", todo="give both, to measure; or none of them")
     chosen = load_profile(profile)
     places = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    found = find_checkpoints([os.fspath(place) for place in places], allow)
-    name = ", ".join(os.fspath(place) for place in places[:3]) + (" …" if len(places) > 3 else "")
-    if model is not None:
-        return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
-    return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
+    addresses = [os.fspath(place) for place in places]
+    name = ", ".join(map(shown, addresses[:3])) + (" …" if len(addresses) > 3 else "")
+    with ExitStack() as stack:
+        found = _found(addresses, allow, stack, on_progress)
+        if model is not None:
+            return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
+        return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
+
+
+def _found(addresses: Sequence[str], allow: Collection[str], stack: ExitStack, on_progress: OnProgress) -> Series:
+    """The checkpoints, those that lie elsewhere copied for as long as `stack` lasts. They are told by their address."""
+    local: dict[str, str] = {}  # path → what it is called
+    for address in addresses:
+        path = stack.enter_context(fetched(address, progress=_progress(on_progress, f"fetching {shown(address)}")))
+        local[str(path)] = shown(address).rstrip("/") if is_url(address) else str(path)
+    found = find_checkpoints(list(local), allow)
+
+    def named(place: str) -> str:
+        own = next((path for path, called in local.items() if called != path and place.startswith(path)), None)
+        return place if own is None else local[own] + place.removeprefix(own)
+
+    return Series(
+        tuple(replace(one, place=named(one.place)) for one in found.checkpoints),
+        tuple(replace(gap, where=named(gap.where)) for gap in found.gaps),
+    )
 
 
 def _alone(
@@ -197,7 +220,7 @@ def _how(number: int, traces: Sequence[Sequence[Traces]], intervals: Sequence[Se
         said.append("replay from the one before")
     if any(one.age is not None or one.never is not None for one in traces[number]):
         said.append("its optimizer's state")
-    if any(one.closed is not None for one in traces[number]):
+    if not said and any(one.closed is not None for one in traces[number]):
         said.append("the signs of its weights")
     return ", ".join(said) or "nothing: it gives no evidence alone"
 

@@ -130,3 +130,22 @@ def test_reading_leaves_the_files_as_they_were(written):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     scan_checkpoints(folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_checkpoints_that_lie_elsewhere_are_told_by_their_address(written):
+    import fsspec
+
+    folder, truth = written("training dicts")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/trained", recursive=True)
+    try:
+        diagnosis = scan_checkpoints("memory://trained")
+        assert diagnosis.verdicts == scan_checkpoints(folder).verdicts
+        assert diagnosis.run == "memory://trained"
+        assert [info.place for info in diagnosis.checkpoints] == [
+            f"memory://trained/{place.name}" for place in truth.places
+        ]
+        one = scan_checkpoints([f"memory://trained/{place.name}" for place in truth.places[2:]])
+        assert [info.step for info in one.checkpoints] == list(SAVES[2:])
+    finally:
+        memory.rm("/trained", recursive=True)
