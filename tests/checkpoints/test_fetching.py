@@ -40,7 +40,7 @@ def server(tmp_path):
     folder.mkdir()
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{serving.server_address[1]}"
+    yield folder, f"http://localhost:{serving.server_address[1]}"
     serving.shutdown()
     serving.server_close()
 
@@ -133,7 +133,7 @@ def test_nothing_at_the_server(server):
 
 
 def test_no_server():
-    with pytest.raises(CheckpointError, match="cannot fetch") as caught, fetched("http://127.0.0.1:9/a.pt"):
+    with pytest.raises(CheckpointError, match="cannot fetch") as caught, fetched("http://localhost:9/a.pt"):
         pass
     assert str(caught.value).isprintable()
 
