@@ -92,7 +92,7 @@ def _look(place: str) -> _Remote:
     try:
         system, root = fsspec.core.url_to_fs(place)
         # Not `isfile`: it takes every trouble for "no".
-        own = {"type": "directory"} if place.endswith("/") else system.info(root)
+        own: dict[str, Any] = {"type": "directory"} if place.endswith("/") else system.info(root)
         folder = own.get("type") == "directory"
         found = system.find(root, maxdepth=_DEEPEST, detail=True) if folder else {root: own}
     except Exception as error:

@@ -215,6 +215,15 @@ def test_a_storage_that_no_tensor_uses_does_not_shift_the_others(tmp_path):
     assert read_tree(path).root[1].whole().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.parametrize("as_zip", FORMS)
+@pytest.mark.parametrize("length", [1_300_003, 9_000_011])
+def test_long_pickles_are_read_whole(tmp_path, as_zip, length):
+    """Legacy files do not tell how long their pickles are."""
+    found = saved({"log": "x" * length, "weight": torch.arange(7.0)}, tmp_path, as_zip)
+    assert len(found["log"]) == length
+    assert found["weight"].whole().tolist() == list(range(7))
+
+
 def test_names_of_python_2(tmp_path):
     path = tmp_path / "file.pt"
     path.write_bytes(archive(group(call(name("__builtin__", "set"), b"](K\x01e"), b"U\x03abc")))
