@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from deadneuron.checkpoints.contents import Stored
 from deadneuron.records import Bools
 
-CHUNK = 1 << 19  # bytes of one tensor: several of them stay in a core's cache of 1 to 2 MiB
+CHUNK = 1 << 20  # bytes of one tensor: what has been read is still in the core's cache when it is summed
 _BRIDGE = 1 << 16  # bytes: unwanted rows fewer than that are read along, since a call costs more
 
 
@@ -37,6 +38,34 @@ def _runs(wanted: Bools, bridge: int) -> list[tuple[int, int]]:
     starts = rows[np.concatenate([[0], breaks + 1])]
     ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def heads(stored: Stored, wanted: Bools, columns: int) -> tuple[Tensor, Bools]:
+    """The first columns of rows along the first axis, [units, columns], and which rows were read: [units].
+
+    At least the wanted rows are. What is asked of them is asked of all at once: on rows that have just been read, a
+    few operations a block would take as long as reading it.
+    """
+    kept = torch.empty((stored.length, columns), dtype=stored.dtype)
+    seen = np.zeros(stored.length, dtype=np.bool_)
+    for first, last in spans(stored, 0, wanted):
+        kept[first:last] = stored.read(first, last).view(last - first, -1)[:, :columns]
+        seen[first:last] = True
+    return kept, seen
+
+
+def pieces(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows [units, values] in pieces that torch works on in one thread: it shares out what has 2^15 entries or more,
+    and where other processes keep the cores busy, waiting for the other threads takes far longer than the work.
+    """
+    most = max(1, ((1 << 15) - 1) // max(1, rows.shape[1]))
+    for first in range(0, rows.shape[0], most):
+        yield slice(first, first + most), rows[first : first + most]
+
+
+def width(stored: Stored, axis: int) -> int:
+    """Values of each unit."""
+    return math.prod(stored.shape) // max(1, units_along(stored, axis))
 
 
 def by_unit(block: Tensor, axis: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Adam-like state of one checkpoint: rows that never had a gradient, ages, and the proof that a row lives.
 
 The proof of life (see `ages`) holds for any entries of a unit. So the feeder's single entry is asked first, then the
-first columns of the other rows; only rows that are not proved alive by these are summed as a whole.
+first columns of the other rows; only rows that are not proved alive by these are summed as a whole. That reads them a
+second time: less is lost by it than by summing rows of which most live.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.ages import Decay, estimate, most, saturation
-from deadneuron.checkpoints.blocks import by_unit, spans
+from deadneuron.checkpoints.ages import ROUNDING, Decay, estimate, most, saturation
+from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, width
 from deadneuron.checkpoints.contents import Part, Stored
 from deadneuron.records import Bools, Floats, Ints
 
-_COLUMNS = 128  # of a row are asked first
+_COLUMNS = 32  # of a row are asked first
+_SURE = 1e-30  # sums of float32 squares above it are no sums of denormals
 _SAMPLE = 64  # rows proved alive by the feeder that are read all the same, to know what is typical of the layer
 
 
@@ -46,14 +48,16 @@ def moments_of(parts: list[tuple[Part, Decay, dict[str, Stored], float]], units:
         wanted = ~alive
         wanted[np.flatnonzero(alive)[:: max(1, int(alive.sum()) // _SAMPLE)]] = True
         sums = _Sums(units)
-        for first, last in spans(state[decay.second], part.axis, wanted):
+        if part.axis == 0 and width(state[decay.first], 0) > _COLUMNS:
+            wanted = sums.ask_heads(state, decay, wanted, patience)
+        for first, last in spans(state[decay.first], part.axis, wanted):
             m, v = (state[key].read(first, last) for key in (decay.first, decay.second))
-            if part.axis == 0:
-                sums.add(np.arange(first, last), by_unit(m, 0), by_unit(v, 0), decay, eps, patience)
-            else:  # a block has a little of every unit: only those in question are summed
-                at = np.flatnonzero(wanted)
-                m, v = (by_unit(block.index_select(part.axis, torch.from_numpy(at)), part.axis) for block in (m, v))
-                sums.add(at, m, v, decay, eps, None)
+            # A span holds rows, or a little of every unit; only those in question are summed.
+            inside = np.arange(first, last) if part.axis == 0 else np.arange(units)
+            at = inside[wanted[inside]]
+            index = torch.from_numpy(at - (first if part.axis == 0 else 0))
+            m, v = (by_unit(block.index_select(part.axis, index), part.axis) for block in (m, v))
+            sums.add(at, m, v, decay, eps)
         seen, ratio = sums.seen, sums.ratio
         own = most(decay, ratio)
         bound[seen] = np.minimum(bound, own)[seen]
@@ -84,19 +88,25 @@ class _Sums:
         self.broken = np.zeros(units, dtype=np.bool_)
         self.seen = np.zeros(units, dtype=np.bool_)
 
-    def add(self, at: Ints, m: Tensor, v: Tensor, decay: Decay, eps: float, patience: int | None) -> None:
-        """at: [n] units; m, v: [n, values]. With a patience, rows proved alive by their first columns end there."""
-        self.seen[at] = True
-        if patience is None or m.shape[1] <= _COLUMNS:
-            self._sum(at, m, v, decay, eps)
-            return
-        self._sum(at, m[:, :_COLUMNS], v[:, :_COLUMNS], decay, eps)
-        rest = np.flatnonzero(~(most(decay, self.ratio[at]) < patience))
-        if len(rest):
-            index = torch.from_numpy(rest)
-            self._sum(at[rest], m[index, _COLUMNS:], v[index, _COLUMNS:], decay, eps)
+    def ask_heads(self, state: dict[str, Stored], decay: Decay, wanted: Bools, patience: int) -> Bools:
+        """Sums over the first columns of the wanted rows; [units] those that are not proved alive by these."""
+        m, self.seen = heads(state[decay.first], wanted, _COLUMNS)
+        v, _ = heads(state[decay.second], wanted, _COLUMNS)
+        # What underflows here proves less, not more; NaN and Inf prove nothing.
+        least = decay.ceiling * decay.ratio**patience * (1 + ROUNDING)
+        for (where, one), (_, other) in zip(pieces(m), pieces(v), strict=True):
+            one, other = one.float(), other.float()
+            first, second = (one * one).sum(1), (other * other if decay.squared else other).sum(1)
+            alive = ((first > least * second) & (first > _SURE) & (first < torch.inf)).numpy() & self.seen[where]
+            self.first[where][alive] = first.numpy()[alive]
+            self.second[where][alive] = second.clamp_min(_SURE).numpy()[alive]
+            self.count[where][alive] = _COLUMNS
+            self.zero[where] &= ~alive
+        return self.seen & self.zero
 
-    def _sum(self, at: Ints, m: Tensor, v: Tensor, decay: Decay, eps: float) -> None:
+    def add(self, at: Ints, m: Tensor, v: Tensor, decay: Decay, eps: float) -> None:
+        """Entries of whole units. at: [n] units; m, v: [n, values]."""
+        self.seen[at] = True
         tiny = torch.finfo(m.dtype).tiny
         # In double: m² of a row that died long ago is no float32. What has reached the denormals no longer falls, so
         # that it would prove too much: it counts as 0. v that has reached them is at most `tiny`.

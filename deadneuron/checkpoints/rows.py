@@ -16,7 +16,7 @@ from deadneuron.checkpoints.stepping import step_rows
 from deadneuron.records import Bools, Forensics, Ints
 
 _COLUMNS = 32  # of a row are asked first: a gradient that spares so many of its weights is rare
-_ENTRIES = 1 << 17  # that are stepped together: weights, state and gradient of them stay in a core's cache
+_ENTRIES = (1 << 15) - 1  # that are stepped together, in one thread (see `pieces`): they stay in a core's cache
 
 Rows = dict[str, Tensor]
 """[rows, values] by name: "weight 0" of the earlier checkpoint, "exp_avg 1" of the later one …"""
