@@ -103,7 +103,9 @@ def _integers(values: object) -> tuple[int, ...] | None:
 
 def parameter(data: object = None, *_: object) -> object:
     """Stands for torch._utils._rebuild_parameter and _with_state (data, requires_grad, hooks, state)."""
-    return data
+    if isinstance(data, (Rebuilt, Unreadable)):
+        return data
+    return Unreadable("torch.nn.Parameter", "a parameter without a tensor")
 
 
 def cpu_copy(data: object = None, dtype: object = None, *_: object) -> object:

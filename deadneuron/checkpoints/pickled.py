@@ -1,8 +1,8 @@
 """A pickle, looked at without being run, and rewritten so that it can name nothing but stand-ins of ours.
 
-The look lists every global that the pickle names and refuses what torch's own restricted unpickler does not read. The
-rewriting then replaces each global by a stand-in's name and each reference to a storage by a call of a stand-in, so
-that what torch is given names nothing from outside this room, whatever the file said.
+The look lists every global that the pickle names, and refuses what torch's own restricted unpickler does not read and
+what would hang it. The rewriting then replaces each global by a stand-in's name and each reference to a storage by a
+call of a stand-in, so that what torch is given names nothing from outside this room, whatever the file said.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deadneuron.checkpoints.opened import printable
+from deadneuron.checkpoints.stackkinds import Kinds, UnfitError
 from deadneuron.errors import CheckpointError
 
-LONGEST = 64 * 2**20  # bytes: the longest pickle that is read; tensors lie outside of it
+LONGEST = 32 * 2**20  # bytes: the longest pickle that is read; tensors lie outside of it
 _MOST = 3_000_000  # opcodes: what one can build of so many fits into a few hundred MB
 _SEEN = 2**20  # bytes that are looked through for the words of a refusal
 _GLOBALS = 1000  # different names
@@ -59,7 +60,7 @@ def look(raw: bytes, place: str, start: int = 0) -> Look:
     stream.seek(start)
     found: list[tuple[int, int, str]] = []
     storages: list[tuple[int, int]] = []
-    marks: list[int] = []
+    kinds = Kinds()
     names: set[str] = set()
     last_tuple = -1  # where the mark of the tuple on top of the stack lies
     count = big = 0
@@ -69,27 +70,24 @@ def look(raw: bytes, place: str, start: int = 0) -> Look:
             count += 1
             if name not in _READ_OPCODES or (name == "PROTO" and argument != 2):
                 raise _refused(name, argument, _seen(raw, start), place)
+            mark = kinds.follow(name, argument, at)
             if name == "GLOBAL":
                 end, full = _read_global(raw, at, place)
                 found.append((at, end, full))
                 names.add(full)
-            elif name == "MARK":
-                marks.append(at)
-            elif name in ("TUPLE", "APPENDS", "SETITEMS"):
-                last_tuple = marks.pop()
-                if name == "TUPLE":
-                    continue
             elif name == "BINPERSID":
                 if last_tuple < 0:
                     raise CheckpointError("a reference to a tensor is hidden", where=place, todo=_DEFAULT)
                 storages.append((last_tuple, at))
             elif name == "LONG1":
-                big += len(raw) > at + 1 and raw[at + 1] > 8
+                big += raw[at + 1] > 8
             if count > _MOST or len(names) > _GLOBALS or big > _BIG:
                 raise CheckpointError("its pickle holds too many things to be read safely", where=place, todo=_DEFAULT)
             if name not in ("BINPUT", "LONG_BINPUT"):
-                last_tuple = -1
-    except (ValueError, IndexError, OverflowError, MemoryError):  # ValueError: cut, an unknown opcode, no text
+                last_tuple = mark
+    except UnfitError as error:
+        raise CheckpointError(f"its pickle {error}", where=place, todo="do not trust this file") from None
+    except (ValueError, LookupError, OverflowError, MemoryError):  # ValueError: cut, an unknown opcode, no text
         what = "its pickle is damaged, or this is no checkpoint"
         raise CheckpointError(what, where=place, todo="fetch or save it again") from None
     return Look(raw, start, stream.tell(), tuple(found), tuple(storages))

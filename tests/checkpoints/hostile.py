@@ -113,7 +113,7 @@ def _hidden(sentinel: Path) -> dict[str, tuple[bytes, str]]:
             call(name("torch._tensor", "_rebuild_from_type_v2"), name("posix", "system"), b"N", group(command), b"N"),
             "posix.system",
         ),
-        "a-tensor-as-code.pt": (b"N" + command + b"\x85R", "damaged"),
+        "nothing-as-code.pt": (b"N" + command + b"\x85R", "no function"),
         "set-on-a-number.pt": (b"K\x01" + text("a") + b"Ns", "damaged"),
         "no-stack.pt": (b"u", "damaged"),
         "no-memo.pt": (b"h\x07", "damaged"),
@@ -133,7 +133,23 @@ def _large() -> dict[str, tuple[bytes, str]]:
     chance = random.Random(0)
     modulus = 2**61 - 1  # Python's integers of one remainder fall into one place of a dict
     colliding = b"}(" + b"".join(number(modulus * chance.getrandbits(80)) + b"N" for _ in range(20_000)) + b"u"
+    doubled = b")q\x00" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
+    ordered = name("collections", "OrderedDict")
+    million = b"](" + b"N" * 1_000_000 + b"eq\x07"
     bodies = {
+        "laughs-as-a-key.pt": (b"}" + doubled + b"Ns", "keys that no dict"),
+        "laughs-as-a-function.pt": (laughs + b")R", "no function"),
+        "laughs-as-a-class.pt": (laughs + b")\x81", "no function"),
+        "laughs-as-pairs.pt": (call(ordered, b"](" + group(doubled, b"N") + b"e"), "damaged"),
+        "laughs-as-state.pt": (call(ordered) + b"](" + group(doubled, b"N") + b"eb" + text("a") + doubled + b"s", ""),
+        "laughs-in-a-set.pt": (call(name("builtins", "set"), b"](" + doubled + b"e") + b"}h\x3cNs\x86", "keys that no"),
+        "deep-key.pt": (b"}N" + b"\x85" * 1_000_000 + b"Ns", "keys that no dict"),
+        "deep-size-as-a-key.pt": (b"}" + call(name("torch", "Size"), b"N" + b"\x85" * 100_000) + b"Ns", "damaged"),
+        "long-text-as-a-function.pt": (text("x" * 10_000_000) + b")R", "no function"),
+        "many-arguments.pt": (b"](" + million + (ordered + b"h\x07R") * 100_000 + b"e", "odd arguments"),
+        "copies.pt": (b"](" + million + (name("builtins", "list") + b"h\x07\x85R") * 20_000 + b"e", ""),
+        "copies-of-bytes.pt": (_copies_of_bytes(), "damaged"),
+        "colliding-tuples.pt": (b"}(" + b"".join(numbers((i, i)) + b"N" for i in range(6000)) + b"u", "keys that no"),
         "laughs.pt": (b"(" + laughs + b"t", "too large to be walked"),
         "deep.pt": (b"]" * 100_000 + b"a" * 99_999, "nested deeper than 100 levels"),
         "deep-tuples.pt": (b"N" + b"\x85" * 100_000, "nested deeper than 100 levels"),
@@ -144,13 +160,19 @@ def _large() -> dict[str, tuple[bytes, str]]:
         "text-claims-4-GB.pt": (b"X" + struct.pack("<I", 2**32 - 1) + b"short", "damaged"),
         "bytes8.pt": (b"\x8e" + struct.pack("<Q", 2**62), "damaged"),
         "buffer.pt": (b"\x96" + struct.pack("<Q", 2**40), "damaged"),
-        "marks.pt": (b"(" * 3_100_000, "too many things"),
+        "marks.pt": (b"(" * 3_100_000, "nested like no checkpoint"),
         "dicts.pt": (b"](" + b"}" * 3_100_000 + b"e", "too many things"),
         "colliding.pt": (colliding, "too many things"),
         "names.pt": (b"](" + b"".join(name("a", f"n{i}") for i in range(1500)) + b"e", "too many things"),
         "bomb-of-a-codec.pt": (call(name("_codecs", "encode"), text("a" * 1000), text("punycode")), "damaged"),
     }
     return {own: (archive(body), words) for own, (body, words) in bodies.items()}
+
+
+def _copies_of_bytes() -> bytes:
+    encode = name("_codecs", "encode")
+    first = call(encode, text("x" * 1_000_000) + b"q\x01", text("latin1") + b"q\x02")
+    return b"](" + first + (encode + b"h\x01h\x02\x86R") * 20_000 + b"e"
 
 
 def _tensors() -> dict[str, tuple[bytes, str]]:
@@ -213,7 +235,7 @@ def _archives() -> dict[str, tuple[bytes, str]]:
         "no-folder.pt": (archive(b"N", more=[("data.pkl", pickle(b"N"))]), "none that torch.save wrote"),
         "nested.pt": (_members({"archive/data.pkl": sound}), "damaged"),
         "no-pickle.pt": (_members({"archive/readme": b"hello"}), "none that torch.save wrote"),
-        "long-pickle.pt": (_members({"archive/data.pkl": bytes(65 * 2**20)}), "longer than 64 MiB"),
+        "long-pickle.pt": (_members({"archive/data.pkl": bytes(33 * 2**20)}), "longer than 32 MiB"),
         "torchscript.pt": (archive(b"N", more=[("archive/constants.pkl", pickle(b")"))]), "TorchScript"),
         "big-endian.pt": (archive(b"N").replace(b"little", b"bigbig"), "big-endian"),
         "model.pt": (archive(table(model=model)), "pickled model"),

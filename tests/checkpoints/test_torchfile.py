@@ -227,7 +227,7 @@ def test_long_pickles_are_read_whole(tmp_path, as_zip, length):
 def test_names_of_python_2(tmp_path):
     path = tmp_path / "file.pt"
     path.write_bytes(archive(group(call(name("__builtin__", "set"), b"](K\x01e"), b"U\x03abc")))
-    assert read_tree(path).root == ((1,), "abc")
+    assert read_tree(path).root == ([1], "abc")
 
 
 def test_an_enormous_list_of_nothing_is_not_built(tmp_path):
