@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _GAP = "\N{ZERO WIDTH SPACE}"  # between "@" and a name it keeps GitHub from telling that person
-_LIVE = re.compile(r"@(?=\w)|#(?=\w)|:(?=//|[\w+-]+:)|\bwww(?=\.)", re.IGNORECASE)  # @me, #12, http://…, :smile:
+_LIVE = re.compile(r"@(?=\S)|#(?=\w)|:(?=//|[\w+-]+:)|\bwww(?=\.)", re.IGNORECASE)  # @me, #12, http://…, :smile:
 _SPECIAL = {ord(char): f"&#{ord(char)};" for char in f"&<>\\`|${_GAP}"} | {ord(char): f"\\{char}" for char in "*_[]~"}
 _OPENING = re.compile(r"^(?:([-+=#])(?!\w)|(\d+)([.)])(?!\S))")  # of a list, a heading or a rule, where a line begins
 _TICKS = re.compile(r"`+")
@@ -25,15 +25,14 @@ def escaped(text: str) -> str:
 def code(text: str, *, cell: bool = False) -> str:
     """A name or a command in a span of code, where nothing has a meaning; nothing for an empty one.
 
-    `cell`: it stands in a table, where a bar would begin the next cell. A name with a backslash before a bar has no
-    span of code there, and becomes escaped text.
+    `cell`: it stands in a table, where a bar would begin the next cell.
 
     >>> print(code("layers.0"), code("a`b"), code("a|b", cell=True))
     `layers.0` ``a`b`` `a\\|b`
     """
     text = " ".join(text.split())
-    if not text or (cell and "\\|" in text):
-        return escaped(text)
+    if not text:
+        return ""
     fence = "`" * (max(map(len, _TICKS.findall(text)), default=0) + 1)
     edge = " " if text[0] == "`" or text[-1] == "`" else ""
     shown = text.replace("|", "\\|") if cell else text

@@ -15,7 +15,7 @@ from spells import World, worlds
 from visible import plain, read_html, read_markdown
 
 from deadneuron.analysis.diagnosis import diagnose
-from deadneuron.records import Coverage, Diagnosis
+from deadneuron.records import Coverage, Diagnosis, Reference
 from deadneuron.report.cells import columns_of, rows_of
 from deadneuron.report.html import render_html
 from deadneuron.report.markdown import render_markdown
@@ -58,6 +58,12 @@ def agree(diagnosis: Diagnosis) -> None:
 @pytest.mark.parametrize("kind", ALL)
 def test_every_sentence_and_every_cell_is_in_all_of_them(kind):
     agree(ALL[kind]())
+
+
+def test_what_a_reference_batch_took_is_in_all_of_them(dying):
+    diagnosis = replace(dying, reference=Reference(7, 0.5, 50.0, 61))
+    assert page_of(diagnosis).reference == "reference batch of 61 examples: 7 passes, 0.5 s, 1.0% of the run's time"
+    agree(diagnosis)
 
 
 @settings(max_examples=25, deadline=None)
