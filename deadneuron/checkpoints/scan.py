@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +11,8 @@ from deadneuron.analysis.diagnosis import gravest
 from deadneuron.checkpoints import measured
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.fetching import fetched, is_url, shown
-from deadneuron.checkpoints.finding import Series, find_checkpoints
+from deadneuron.checkpoints.fetching import shown
+from deadneuron.checkpoints.gathering import gathered
 from deadneuron.checkpoints.judging import Judged, judge
 from deadneuron.checkpoints.layers import find_layers, left_out
 from deadneuron.checkpoints.lives import Span
@@ -62,29 +60,11 @@ def scan_checkpoints(
     places = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     addresses = [os.fspath(place) for place in places]
     name = ", ".join(map(shown, addresses[:3])) + (" …" if len(addresses) > 3 else "")
-    with ExitStack() as stack:
-        found = _found(addresses, allow, stack, on_progress)
+    fetching = _progress(on_progress, f"looking at {name}")
+    with gathered(addresses, allow, fetching) as found:
         if model is not None:
             return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
         return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
-
-
-def _found(addresses: Sequence[str], allow: Collection[str], stack: ExitStack, on_progress: OnProgress) -> Series:
-    """The checkpoints, those that lie elsewhere copied for as long as `stack` lasts. They are told by their address."""
-    local: dict[str, str] = {}  # path → what it is called
-    for address in addresses:
-        path = stack.enter_context(fetched(address, progress=_progress(on_progress, f"fetching {shown(address)}")))
-        local[str(path)] = shown(address).rstrip("/") if is_url(address) else str(path)
-    found = find_checkpoints(list(local), allow)
-
-    def named(place: str) -> str:
-        own = next((path for path, called in local.items() if called != path and place.startswith(path)), None)
-        return place if own is None else local[own] + place.removeprefix(own)
-
-    return Series(
-        tuple(replace(one, place=named(one.place)) for one in found.checkpoints),
-        tuple(replace(gap, where=named(gap.where)) for gap in found.gaps),
-    )
 
 
 def _alone(
