@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deadneuron.records import Diagnosis, Finding, Gap, Reference
 from deadneuron.report import checkpoints
 from deadneuron.report.cells import at_least, known
-from deadneuron.report.evidence import caveat
+from deadneuron.report.evidence import MEASURED, caveat
 from deadneuron.report.page import Advice, Page, Unmeasured, Why
 from deadneuron.report.rate import rate_lines
 from deadneuron.report.style import printable
@@ -81,9 +81,9 @@ def _facts(finding: Finding) -> Iterator[str]:
         bound = evidence.get("bound") if finding.code in _OF_SILENCE else None
         each = "" if bound is None else f", so each fires on at most {bound:.2g} of all (95 %)"
         yield f"n = {evidence['samples']:,} examples{each}"
-    if evidence.get("window"):
-        seen = "covers" if "by" in evidence else "watched in"  # "by": what told it, of checkpoints
-        yield f"{seen} steps {{:,}}–{{:,}}".format(*evidence["window"])
+    by = evidence.get("by")  # what told it, of checkpoints; moments tell of no steps but those since the last gradient
+    if evidence.get("window") and by in (None, "replay", MEASURED):
+        yield f"{'watched in' if by is None else 'covers'} steps {{:,}}–{{:,}}".format(*evidence["window"])
     if evidence.get("closed_above"):
         yield f"{evidence['closed_above']} of them closed at the gate's upper end"
     steps = [f"{count} in step {step:,}" for step, count, _ in evidence.get("worst_steps", []) if count > 1]

@@ -207,3 +207,12 @@ def test_places_are_quoted_for_a_shell_and_left_out_where_they_are_many():
     assert commands(odd)[0].startswith("deadneuron report 'my runs; rm -rf x' --model")
     many = replace(CHECKPOINTS["series"](), run="*/step-*.pt")
     assert commands(many)[0].startswith("deadneuron report … --model")
+
+
+def test_a_span_of_steps_is_told_of_replay_and_measurement_only():
+    """Moments tell of the steps since the last gradient, which may lie long before the span that is judged."""
+    facts = {why.text.partition(" ")[0]: why.facts for why in page_of(CHECKPOINTS["dying"]()).why}
+    assert "covers steps 0–599" in facts["layers.0"]
+    assert not any("steps" in fact for fact in facts["layers.1:"])
+    (measured,) = page_of(CHECKPOINTS["measured"]()).why
+    assert "covers steps 0–600" in measured.facts
