@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .report import Format
-
 if TYPE_CHECKING:
     from deadneuron.experiments.curve import Branch
     from deadneuron.experiments.setups import Setup
+
+
+class Format(StrEnum):
+    """How the result is printed."""
+
+    text = "text"
+    json = "json"
+
 
 _DEFAULT = "0.25,0.5,1,2,4,8"
 

@@ -1,4 +1,4 @@
-"""deadneuron report: judge a run folder."""
+"""deadneuron report: judge a run folder, or checkpoints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .printing import check_output, format_of, publish
+from .scanning import is_run, scan
+
 if TYPE_CHECKING:
     from deadneuron.store.reader import StoredRun
+
+
+CHECKPOINTS = "Of checkpoints"
 
 
 class Format(StrEnum):
@@ -18,6 +24,8 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    markdown = "markdown"
+    html = "html"
 
 
 class FailOn(StrEnum):
@@ -28,8 +36,26 @@ class FailOn(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, finished or still growing.", show_default=False)],
-    format: Annotated[Format, typer.Option("--format", help="text for people, json for programs.")] = Format.text,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN-OR-CHECKPOINTS...",
+            help="A run folder, finished or growing; or checkpoints of one training: files, folders, globs, URLs.",
+            show_default=False,
+        ),
+    ],
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text for people, json for programs, markdown for pull requests, html for a page.",
+            show_default="text, or by the ending of --output",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the report there.", show_default="stdout"),
+    ] = None,
     fail_on: Annotated[
         FailOn | None,
         typer.Option(help="Exit with 1 if a finding has this level or a graver one.", show_default="never"),
@@ -38,46 +64,100 @@ def report(
         str | None,
         typer.Option(
             help="Judge by this profile: default, strict, or a TOML file.",
-            show_default="the one it was recorded with",
+            show_default="the one a run was recorded with",
         ),
     ] = None,
     to: Annotated[
         tuple[str, Path] | None,
         typer.Option(
             metavar="SINK FOLDER",
-            help="Write the run there as well: tensorboard DIR. DIR must be new to TensorBoard.",
+            help="Write a run there as well: tensorboard DIR. DIR must be new to TensorBoard.",
             show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Measure checkpoints: the function that makes the network, in a module or a file (train.py:net).",
+            show_default=False,
+            rich_help_panel=CHECKPOINTS,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="… and the function that gives batches: x, (x, y), or dicts of the network's arguments.",
+            show_default=False,
+            rich_help_panel=CHECKPOINTS,
+        ),
+    ] = None,
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of that data at most so many batches.", show_default="all", rich_help_panel=CHECKPOINTS
+        ),
+    ] = None,
+    allow_global: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A class or function that a file mentions, and that is to be skipped: it is neither imported nor run. "
+            "May be given several times.",
+            show_default=False,
+            rich_help_panel=CHECKPOINTS,
         ),
     ] = None,
 ) -> None:
     """Which layers are stuck, how many units are dead, since which step, at which learning rate.
 
-    Every count stands beside its sample count n: a unit that was silent on n examples may still fire on up to 3/n of
-    them. What was not seen is called unknown, never healthy.
+    Of a RUN every count stands beside its sample count n: a unit that was
+    silent on n examples may still fire on up to 3/n of them. What was not seen
+    is called unknown, never healthy.
 
-    Exit code 0, or 1 with --fail-on if there is such a finding, or 2 if RUN cannot be read.
+    Of CHECKPOINTS, without their code: which units got no gradient between them,
+    told from weights and optimizer state (torch.save files, Lightning, Hugging
+    Face Trainer and Accelerate folders, safetensors). Nothing that a file holds
+    is run. With --model and --data each is measured on your examples.
+
+    Exit code 0, or 1 with --fail-on if there is such a finding, or 2 if nothing
+    can be read.
     """
     # Inside, so that --help does not wait for pandas.
-    from rich.console import Console
-
     from deadneuron.analysis.diagnosis import diagnose, fails
     from deadneuron.frames import Run
-    from deadneuron.report.as_json import render_json
-    from deadneuron.report.text import render_text
     from deadneuron.store.reader import read_folder
 
-    stored = read_folder(run)
-    diagnosis = diagnose(Run(stored, str(run)), profile)
-    if to is not None:
-        _replay(stored, *to)
-    if format is Format.json:
-        print(render_json(diagnosis))
+    check_output(output)
+    if is_run(paths):
+        _refuse(model=model, data=data, batches=batches, allow_global=allow_global, only="checkpoints")
+        stored = read_folder(paths[0])
+        diagnosis = diagnose(Run(stored, paths[0]), profile)
+        if to is not None:
+            _replay(stored, *to)
     else:
-        console = Console()
-        width = console.width if console.is_terminal else 120
-        sys.stdout.write(render_text(diagnosis, width=width, color=console.is_terminal and not console.no_color))
+        _refuse(to=to, only="a run")
+        diagnosis = scan(
+            paths,
+            model=model,
+            data=data,
+            batches=batches,
+            allow=allow_global or (),
+            profile="default" if profile is None else profile,
+        )
+    publish(diagnosis, format_of(output) if format is None else format.value, output)
     if fail_on is not None and fails(diagnosis, fail_on.value):
         raise typer.Exit(1)
+
+
+def _refuse(*, only: str, **options: object) -> None:
+    """Options that make no sense for what is given."""
+    from deadneuron.errors import UsageError
+
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name.replace('_', '-')} is for {only} only", todo="leave it out")
 
 
 def _replay(stored: StoredRun, name: str, folder: Path) -> None:

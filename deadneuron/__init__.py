@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deadneuron.analysis.diagnosis import diagnose
+    from deadneuron.checkpoints.scan import scan_checkpoints
     from deadneuron.errors import DeadneuronError
     from deadneuron.experiments.branch import probe_learning_rates
     from deadneuron.experiments.curve import Branch
@@ -40,6 +41,7 @@ __all__ = [
     "load_profile",
     "probe_learning_rates",
     "read_run",
+    "scan_checkpoints",
     "watch",
 ]
 
@@ -58,6 +60,7 @@ _ROOMS = {
     "load_profile": "deadneuron.profiles",
     "probe_learning_rates": "deadneuron.experiments.branch",
     "read_run": "deadneuron.frames",
+    "scan_checkpoints": "deadneuron.checkpoints.scan",
     "watch": "deadneuron.watching",
 }
 

@@ -55,8 +55,8 @@ def test_a_profile_of_ones_own_changes_the_judgement(demo_runs, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code"),
     [
-        (["report", "nowhere"], "not-a-run"),
-        (["report", "."], "not-a-run"),
+        (["report", "nowhere"], "checkpoint"),
+        (["report", "."], "checkpoint"),
         (["report", "{run}", "--profile", "nope"], "profile"),
         (["report", "{run}", "--profile", "missing.toml"], "profile"),
     ],

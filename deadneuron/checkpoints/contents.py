@@ -97,6 +97,8 @@ class Checkpoint:
     schedulers: tuple[Mapping[str, Any], ...] = ()  # state dicts of schedulers, plain values only
     rates: tuple[tuple[int, float], ...] = ()  # logged learning rates: (step, the rate that update step-1 used)
     gaps: tuple[Gap, ...] = ()  # what could not be read or told, and why
+    epoch_ended: bool = False  # its file tells that it was written at the end of an epoch
+    ordered: bool = True  # `weights` stand in the model's order; False: safetensors sorted them, and nothing tells more
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Rates:
     by_update: Floats  # [updates, groups], in order of the optimizer's groups
     evidence: str  # "the rate is the same at both ends", "rebuilt from CosineAnnealingLR's state" …
     exact: bool  # the very numbers that training used, not interpolated ones
+    momenta: Floats | None = None  # [updates, groups] momentum or beta1 of each update, where a schedule moves it
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from torch import nn
 from deadneuron.analysis.series import dormant, saturated
 from deadneuron.checkpoints.contents import Checkpoint
 from deadneuron.checkpoints.judging import Subject
-from deadneuron.checkpoints.lives import Look
+from deadneuron.checkpoints.lives import Look, Span
 from deadneuron.checkpoints.loading import load_weights
 from deadneuron.errors import CheckpointError, DeadneuronError
 from deadneuron.measure.activations import Choice, find_activations
@@ -120,15 +120,20 @@ def _measure(
     return Measured(sites, tuple(windows), tuple(dict.fromkeys(gaps)), type(made).__name__)
 
 
-def subjects_of(measured: Measured, profile: Profile) -> list[Subject]:
-    """One subject a site, with a look for each checkpoint that it was seen in."""
+def subjects_of(
+    measured: Measured, profile: Profile, spans: Callable[[str | None], Mapping[int, Span]] = lambda feeder: {}
+) -> list[Subject]:
+    """One subject a site, with a look for each checkpoint that it was seen in.
+
+    `spans` gives, for a feeder, the lowest and highest rate of the updates from each checkpoint's step to the next one.
+    """
     return [
-        _subject(site, [window for window in measured.windows if window.site == site.number], profile)
+        _subject(site, [one for one in measured.windows if one.site == site.number], profile, spans(site.feeder))
         for site in measured.sites
     ]
 
 
-def _subject(site: Site, windows: Sequence[Window], profile: Profile) -> Subject:
+def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Mapping[int, Span]) -> Subject:
     thresholds = profile.thresholds
     looks: list[Look] = []
     before: int | None = None
@@ -137,7 +142,8 @@ def _subject(site: Site, windows: Sequence[Window], profile: Profile) -> Subject
         since = thresholds.patience if before is None else window.last_step - before
         covers = since if window.samples >= thresholds.samples else 0
         still = (window.active == 0) & ~blind
-        looks.append(Look(window.first_step, window.last_step, covers, still, None, window.samples))
+        rates = spans.get(window.last_step)
+        looks.append(Look(window.first_step, window.last_step, covers, still, rates, window.samples))
         before = window.last_step
     timeline = make_timeline(site, windows[-1:])
     numbers: dict[str, Any] = {}

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from deadneuron.analysis.advice import Evidence, advise
+from deadneuron.checkpoints.contents import Layer, Traces
 from deadneuron.checkpoints.judging import Judged
+from deadneuron.checkpoints.series import is_hint
+from deadneuron.profiles import Profile
 from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
 
 _MEASURE = "measure it: add --model module:factory --data module:batches, and each unit is counted on your own examples"
@@ -36,6 +39,21 @@ def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]
         yield Finding("born-dead", "note", verdict.name, text, how, evidence)
     if verdict.status == "unknown" and not subject.partial:
         yield _undecided(verdict, evidence, thresholds)
+
+
+def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]:
+    """Units whose batch norm leaves them all but closed: a hint, for the normal distribution is assumed."""
+    if traces.closed is None or not is_hint(layer):
+        return
+    count, limit = int(traces.closed.sum()), profile.checkpoints.norm_closed
+    if count / layer.units < profile.thresholds.warning:
+        return
+    share = f"{count} of {layer.units} units ({count / layer.units:.0%})"
+    text = (
+        f"{layer.name}: β/|γ| of {share} is below {limit:g}: if a ReLU stands behind the norm, they are all but closed"
+    )
+    evidence = {"closed": count, "units": layer.units, "limit": limit, "facts": list(traces.evidence)}
+    yield Finding("norm-closed", "note", layer.name, text, _MEASURE, evidence)
 
 
 def of_coverage(coverage: Coverage) -> Iterator[Finding]:
@@ -121,13 +139,18 @@ def _evidence(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds)
     }
 
 
+def _latest(death: Episode) -> Episode:
+    step = death.first_step if death.latest is None else death.latest
+    return replace(death, first_step=step, rate=death.rates[1] if death.rates else death.rate)
+
+
 def _advice(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds, settings: Mapping[str, Any]) -> str:
     lines = []
     if judged.verdict.evidence != "measured":
         lines.append(_MEASURE)
     if deaths:
-        # Of each death the highest rate that it can have used: a quarter of that is advised.
-        dated = [replace(death, rate=death.rates[1] if death.rates else None) for death in deaths]
+        # Of each death the latest step that it can have been, and the highest rate that it can have used.
+        dated = [_latest(death) for death in deaths]
         lines.append(advise(dated, Evidence((), (), (), settings, thresholds)))
     else:
         lines.append("these units were dead from the start: look at the initialization and at the inputs")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Traces
+from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Rates, Traces
 from deadneuron.checkpoints.judging import Subject
-from deadneuron.checkpoints.lives import Look
+from deadneuron.checkpoints.lives import Look, Span
 from deadneuron.records import Bools, Floats, Gap, Ints
 
 REPLAY, STATE, WEIGHTS = "replay", "optimizer state", "weights"
@@ -30,10 +30,25 @@ def subjects_of(
     ]
 
 
+def is_hint(layer: Layer) -> bool:
+    """Whether `Traces.closed` of this layer is a hint from its norm, and no certificate."""
+    return layer.op.endswith("+ norm")
+
+
 def settings_of(checkpoint: Checkpoint, parameter: str | None) -> Mapping[str, Any]:
     """Momentum, betas … of the parameter group that a parameter is in; empty where none is known."""
     groups = (group for optimizer in checkpoint.optimizers for group in optimizer.groups)
     return next((group.settings for group in groups if parameter in group.parameters), {})
+
+
+def rate_span(rates: Rates | None, checkpoint: Checkpoint, parameter: str | None) -> Span | None:
+    """Lowest and highest rate that a parameter's group used between two checkpoints; None where it is not known."""
+    groups = [group for optimizer in checkpoint.optimizers for group in optimizer.groups]
+    own = [index for index, group in enumerate(groups) if parameter in group.parameters]
+    if rates is None or not own or not len(rates.by_update) or own[0] >= rates.by_update.shape[1]:
+        return None
+    used = rates.by_update[:, own[0]]
+    return (float(used.min()), float(used.max())) if np.isfinite(used).all() else None
 
 
 def gaps_of(intervals: Sequence[Sequence[Interval]]) -> Iterator[Gap]:
@@ -70,7 +85,8 @@ def _subject(
             facts += after.evidence
         if look is not None:
             looks.append(look)
-    partial = not looks and traces[-1].closed is not None
+    closed = None if looks or is_hint(layer) else traces[-1].closed
+    partial = closed is not None and bool(closed.any())  # no unit that is closed for sure says nothing of the others
     if partial:
         looks.append(_closed(traces[-1], patience))
         kinds.append(WEIGHTS)

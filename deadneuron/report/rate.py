@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from deadneuron.causes import CAUSES, Cause, Observed, RateBand
 from deadneuron.records import Diagnosis, Thresholds
+from deadneuron.report.cells import span
+from deadneuron.report.deaths import deaths_between
+from deadneuron.report.page import Grid, Line, Words
 from deadneuron.report.style import printable
-
-Line = tuple[str, Text]
-"""A mark and what stands beside it."""
 
 _SAID: dict[Cause, str] = {
     "kick": "consistent with a kick by the learning rate (silent within {kick_steps} steps, at a high rate or after a "
@@ -25,20 +21,22 @@ _SAID: dict[Cause, str] = {
 }
 
 
-def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | RenderableType]:
+def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | Grid]:
     """Lines and tables, nothing where nobody died and nothing was tried."""
     if all(episode.born for episode in diagnosis.episodes) and not diagnosis.trials and not _dithered(diagnosis):
         return
+    if diagnosis.source == "checkpoints":
+        yield from deaths_between(diagnosis)
     yield from _certified(diagnosis)
     for observed in diagnosis.observed:
         if len(observed.bands) > 1:
             yield _bands(observed)
         yield from _observed(observed)
     own = (link for link in diagnosis.links if link.evidence in ("dither", "observed"))
-    yield from (("·", Text(printable(link.note))) for link in own)
+    yield from (Line("·", Words(printable(link.note))) for link in own)
     for trial in diagnosis.trials:
         lines = (f"{trial.kind}: {printable(line)}" for line in trial.summary)
-        yield from (("·", Text(line)) for line in lines)
+        yield from (Line("·", Words(line)) for line in lines)
 
 
 def _dithered(diagnosis: Diagnosis) -> bool:
@@ -52,12 +50,12 @@ def _certified(diagnosis: Diagnosis) -> Iterator[Line]:
         return
     thresholds: Thresholds = diagnosis.thresholds
     active = f"units that had been active on over {thresholds.established:.0%} of rows"
-    yield "·", Text(f"deaths of {active}: {counts.total():,} of {deaths:,}")
+    yield Line("·", Words(f"deaths of {active}: {counts.total():,} of {deaths:,}"))
     words = {"kick_steps": thresholds.kick_steps, "gradual_steps": thresholds.gradual_steps}
     for cause in sorted(counts, key=lambda cause: (-counts[cause], CAUSES.index(cause))):
-        yield " ", Text(f"{counts[cause]:>4,} {_SAID[cause].format(**words)}")
+        yield Line(" ", Words(f"{counts[cause]:>4,} {_SAID[cause].format(**words)}"))
     if diagnosis.reference is None and counts["kick"] + counts["gradual"]:
-        yield " ", Text("a shift of the data cannot be told from these without watch(reference=batch)", style="dim")
+        yield Line(" ", Words("a shift of the data cannot be told from these without watch(reference=batch)", dim=True))
 
 
 def _observed(observed: Observed) -> Iterator[Line]:
@@ -66,7 +64,7 @@ def _observed(observed: Observed) -> Iterator[Line]:
         deaths = f"{_hazard(band.hazard, band.hazard_low, band.hazard_high)} deaths"
         revivals = f"{_hazard(band.revival, band.revival_low, band.revival_high)} revivals"
         where = f"{printable(observed.name)} at rate {_span(band)}"
-        yield "·", Text(f"{where}: {deaths} a 1,000 unit-steps at risk, {revivals} a 1,000 of dead ones")
+        yield Line("·", Words(f"{where}: {deaths} a 1,000 unit-steps at risk, {revivals} a 1,000 of dead ones"))
     facts = []
     if observed.safe is not None:
         facts.append(f"no death used a rate up to {observed.safe:.3g}")
@@ -75,31 +73,29 @@ def _observed(observed: Observed) -> Iterator[Line]:
     facts.append(f"deaths after step {observed.last_step:,} cannot be known, and are left out")
     if any(band.hazard_low is not None for band in observed.bands):
         facts.append("in brackets 95 %, where a band has enough windows")
-    yield "·", Text(f"{printable(observed.name)}: {'; '.join(facts)}")
+    yield Line("·", Words(f"{printable(observed.name)}: {'; '.join(facts)}"))
     if observed.note:
-        yield "·", Text(printable(observed.note), style="dim")
+        yield Line("·", Words(printable(observed.note), dim=True))
 
 
-def _bands(observed: Observed) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(f"rate of {printable(observed.name)}")
-    for header in ("steps", "deaths", "a 1,000 unit-steps", "revivals", "a 1,000 of dead ones"):
-        table.add_column(header, justify="right")
-    for band in observed.bands:
-        table.add_row(
-            _span(band),
-            f"{band.steps:,}",
-            f"{band.deaths:,}",
-            _hazard(band.hazard, band.hazard_low, band.hazard_high),
-            f"{band.revivals:,}",
-            _hazard(band.revival, band.revival_low, band.revival_high),
-        )
-    return table
+def _bands(observed: Observed) -> Grid:
+    headers = (f"rate of {printable(observed.name)}", "steps", "deaths", "a 1,000 unit-steps", "revivals")
+    return Grid((*headers, "a 1,000 of dead ones"), tuple(_band(band) for band in observed.bands))
+
+
+def _band(band: RateBand) -> tuple[str, ...]:
+    return (
+        _span(band),
+        f"{band.steps:,}",
+        f"{band.deaths:,}",
+        _hazard(band.hazard, band.hazard_low, band.hazard_high),
+        f"{band.revivals:,}",
+        _hazard(band.revival, band.revival_low, band.revival_high),
+    )
 
 
 def _span(band: RateBand) -> str:
-    low, high = f"{band.low:.3g}", f"{band.high:.3g}"
-    return low if low == high else f"{low}–{high}"
+    return span(f"{band.low:.3g}", f"{band.high:.3g}")
 
 
 def _hazard(value: float | None, low: float | None, high: float | None) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from checkpoints.handmade import weights_only
 from torch import nn
 
 from deadneuron.checkpoints.judging import judge
 from deadneuron.checkpoints.measured import MEASURED, measure, subjects_of
 from deadneuron.errors import CheckpointError
 from deadneuron.profiles import load_profile
-from tests.checkpoints.handmade import weights_only
 
 PROFILE = load_profile("default")
 ROWS = 331

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from checkpoints.handmade import weights_only
 
 from deadneuron.checkpoints.contents import Interval, Layer, Part, Traces
 from deadneuron.checkpoints.judging import judge
 from deadneuron.checkpoints.series import REPLAY, STATE, WEIGHTS, gaps_of, settings_of, subjects_of
 from deadneuron.profiles import load_profile
-from tests.checkpoints.handmade import weights_only
 
 THRESHOLDS = load_profile("default").thresholds
 LAYER = Layer("fc1", "linear", 3, (Part("fc1.bias", 0), Part("fc1.weight", 0)))

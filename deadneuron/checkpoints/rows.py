@@ -1,0 +1,141 @@
+"""Which rows of one parameter had no gradient between two checkpoints: screened, gathered and stepped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deadneuron.checkpoints.agreeing import Agreement, agreement
+from deadneuron.checkpoints.blocks import by_unit, spans, units_in
+from deadneuron.checkpoints.plans import Plan
+from deadneuron.checkpoints.screening import screen_of
+from deadneuron.checkpoints.stepping import step_rows
+from deadneuron.records import Bools, Forensics, Ints
+
+_COLUMNS = 32  # of a row are asked first: a gradient that spares so many of its weights is rare
+_ENTRIES = (1 << 15) - 1  # that are stepped together, in one thread (see `pieces`): they stay in a core's cache
+
+Rows = dict[str, Tensor]
+"""[rows, values] by name: "weight 0" of the earlier checkpoint, "exp_avg 1" of the later one …"""
+
+
+def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool = True) -> tuple[Bools, bool]:
+    """[units] of the wanted ones those whose rows had no gradient; and whether all of them agree bit for bit.
+
+    screened: rule rows out by closed forms first; the answer is the same without it. Raises `CheckpointError`.
+    """
+    still = wanted.copy()
+    if plan.identical:
+        for where, rows in _blocks(plan, ("weight",), still):
+            still[where] &= (rows["weight 0"] == rows["weight 1"]).all(1).numpy()
+        return still & wanted, True
+    if screened:
+        _screen(plan, still, forensics)
+    exact, near = still.copy(), still.copy()
+    keys = (*plan.keys, *(("weight",) if plan.compared or plan.coupled else ()))
+    pending: list[tuple[Ints, Rows]] = []
+    for where, rows in _blocks(plan, keys, still):
+        at = np.arange(len(still))[where]
+        chosen = np.flatnonzero(still[where] & near[where])
+        if not len(chosen):
+            continue
+        index = torch.from_numpy(chosen)
+        pending.append((at[chosen], {key: value[index] for key, value in rows.items()}))
+        if sum(next(iter(one.values())).numel() for _, one in pending) >= _ENTRIES:
+            _settle(plan, pending, exact, near, forensics)
+            pending = []
+    _settle(plan, pending, exact, near, forensics)
+    return (exact, True) if exact.any() or not near.any() else (near, False)
+
+
+def unchanged(plan: Plan) -> bool:
+    """Whether SGD's buffer stands still though steps passed: the parameter was frozen or unused in between.
+
+    Such a buffer would decay if the optimizer stepped it, and other optimizers count their steps.
+    """
+    before, after = (state.get("momentum_buffer") for state in plan.states)
+    if before is None or after is None or plan.kinds[0] != "SGD":
+        return False
+    for first, last in spans(before, 0, np.ones(before.length, dtype=np.bool_)):
+        rows = before.read(first, last)
+        if not torch.equal(rows, after.read(first, last)):
+            return False
+        if rows.any():
+            return True
+    return False
+
+
+def _blocks(plan: Plan, keys: tuple[str, ...], still: Bools) -> Iterator[tuple[slice, Rows]]:
+    """Blocks that hold units which are still in question when their turn comes."""
+    axis = plan.part.axis
+    for first, last in spans(plan.weights[0], axis, still.copy()):
+        where = units_in(axis, first, last)
+        if still[where].any():
+            sources = {
+                f"{key} {end}": plan.weights[end] if key == "weight" else plan.states[end].get(key)
+                for key in keys
+                for end in (0, 1)
+            }
+            yield (
+                where,
+                {
+                    name: by_unit(source.read(first, last), axis)
+                    for name, source in sources.items()
+                    if source is not None
+                },
+            )
+
+
+def _screen(plan: Plan, still: Bools, forensics: Forensics) -> None:
+    found = screen_of(plan, forensics.slack)
+    if found is None:
+        return
+    keys, screen = found
+    for where, rows in _blocks(plan, keys, still):
+        earlier, later = (
+            {key: rows[f"{key} {end}"][:, :_COLUMNS] for key in keys if f"{key} {end}" in rows} for end in (0, 1)
+        )
+        still[where] &= screen(earlier, later).all(1).numpy()
+
+
+def _settle(plan: Plan, pending: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
+    """Step what has been gathered, and strike the units whose rows do not agree."""
+    if not pending:
+        return
+    at = np.concatenate([where for where, _ in pending])
+    rows = {key: torch.cat([one[key] for _, one in pending]) for key in pending[0][1]}
+    width = next(iter(rows.values())).shape[1]
+    agrees = _agreed(plan, {key: value[:, :_COLUMNS] for key, value in rows.items()}, forensics)
+    if width > _COLUMNS:
+        left = torch.from_numpy(np.flatnonzero(agrees[1]))
+        if len(left):
+            more = _agreed(plan, {key: value[left] for key, value in rows.items()}, forensics)
+            agrees[0][left] &= more[0]
+            agrees[1][left] &= more[1]
+    # Along another axis than the first a unit comes once a block: what was struck stays so.
+    np.logical_and.at(exact, at, agrees[0])
+    np.logical_and.at(near, at, agrees[1])
+
+
+def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> tuple[Bools, Bools]:
+    """[rows] exact and near agreement, under whichever of the possible classes."""
+    found: list[Agreement] = []
+    any_rows = next(iter(rows.values()))
+    before, seen = rows.get("weight 0"), rows.get("weight 1")
+    earlier = {key: rows[f"{key} 0"].flatten() for key in plan.keys if f"{key} 0" in rows}
+    theirs = {key: rows[f"{key} 1"] for key in plan.keys}
+    dtype = next(iter(theirs.values())).dtype if theirs else any_rows.dtype
+    start = before.flatten() if before is not None else torch.zeros(any_rows.numel(), dtype=dtype)
+    for kind in plan.kinds:
+        weights, state = step_rows(
+            kind, plan.settings, start, earlier, plan.scalars, plan.updates, plan.rates, plan.momenta
+        )
+        ours = {key: value.reshape(any_rows.shape) for key, value in state.items()}
+        mine = weights.reshape(any_rows.shape) if before is not None else None
+        found.append(agreement(plan, (mine, ours), before, (seen, theirs), forensics.tolerance))
+    exact = torch.stack([one.exact.all(1) for one in found]).any(0)
+    near = torch.stack([one.near.all(1) for one in found]).any(0)
+    return exact.numpy(), near.numpy()

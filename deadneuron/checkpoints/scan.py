@@ -1,0 +1,219 @@
+"""Checkpoints judged: `scan_checkpoints` gives the same `Diagnosis` that a run gives, from files alone or with data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from deadneuron.analysis.diagnosis import gravest
+from deadneuron.checkpoints import measured
+from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
+from deadneuron.checkpoints.evidence import traces_of
+from deadneuron.checkpoints.fetching import shown
+from deadneuron.checkpoints.gathering import gathered
+from deadneuron.checkpoints.judging import Judged, judge
+from deadneuron.checkpoints.layers import find_layers, left_out
+from deadneuron.checkpoints.lives import Span
+from deadneuron.checkpoints.replay import replay
+from deadneuron.checkpoints.schedules import rates_between
+from deadneuron.checkpoints.sentences import of_coverage, of_layer, of_norm
+from deadneuron.checkpoints.series import gaps_of, rate_span, settings_of, subjects_of
+from deadneuron.errors import UsageError
+from deadneuron.profiles import Profile, load_profile
+from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, CheckpointInfo, Coverage, Diagnosis, Finding, Gap, Status
+
+Place = str | os.PathLike[str]
+OnProgress = Callable[[str, float], None]
+"""Told (what is being done, which share of it is done)."""
+
+
+def scan_checkpoints(
+    paths: Place | Sequence[Place],
+    *,
+    model: Any = None,
+    data: Any = None,
+    profile: str | Profile = "default",
+    allow: Collection[str] = (),
+    batches: int | None = None,
+    on_progress: OnProgress = lambda what, share: None,
+) -> Diagnosis:
+    """Judge checkpoints of one training: files, folders, globs, or fsspec URLs of them.
+
+    Without `model` and `data` the files alone speak: which units got no gradient between two checkpoints (replay of the
+    optimizer with zero gradients), and what one checkpoint's optimizer state tells of the steps before it. With both,
+    every checkpoint is measured: `model` is a module or a function that makes one, `data` an iterable of batches or a
+    function that gives one, of which at most `batches` are used.
+
+    No code that stands in a checkpoint is run. `allow` names classes that a file mentions and that may be skipped.
+
+    Raises:
+        CheckpointError: nothing to judge is found, a file cannot be read safely, model and weights do not fit.
+        ProfileError: an unknown profile.
+        UsageError: only one of `model` and `data` is given.
+    """
+    if (model is None) != (data is None):
+        given, missing = ("model", "data") if data is None else ("data", "model")
+        raise UsageError(f"{given} is given, {missing} is not", todo="give both, to measure; or none of them")
+    chosen = load_profile(profile)
+    places = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    addresses = [os.fspath(place) for place in places]
+    name = ", ".join(map(shown, addresses[:3])) + (" …" if len(addresses) > 3 else "")
+    fetching = _progress(on_progress, f"looking at {name}")
+    with gathered(addresses, allow, fetching) as found:
+        if model is not None:
+            return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
+        return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
+
+
+def _alone(
+    name: str,
+    checkpoints: Sequence[Checkpoint],
+    gaps: Sequence[Gap],
+    profile: Profile,
+    on_progress: OnProgress,
+) -> Diagnosis:
+    layers = find_layers(checkpoints[-1])
+    patience, forensics = profile.thresholds.patience, profile.checkpoints
+    traces: list[tuple[Traces, ...]] = []
+    intervals: list[tuple[Interval, ...]] = []
+    for number, checkpoint in enumerate(checkpoints):
+        reading = _progress(on_progress, f"reading {_at(checkpoint, number)}")
+        traces.append(traces_of(checkpoint, layers, patience, forensics, reading))
+        if number:
+            before = checkpoints[number - 1]
+            comparing = _progress(on_progress, f"replaying {_at(before, number - 1)} to {_at(checkpoint, number)}")
+            rates = rates_between(before, checkpoint)
+            intervals.append(replay(before, checkpoint, layers, rates, forensics, comparing))
+    subjects = subjects_of(layers, traces, intervals, patience)
+    judged = [judge(subject, profile.thresholds) for subject in subjects]
+    findings = [
+        finding
+        for one, layer in zip(judged, layers, strict=True)
+        for finding in of_layer(one, profile.thresholds, settings_of(checkpoints[-1], layer.parts[0].name))
+    ]
+    findings += [hint for layer, of in zip(layers, traces[-1], strict=True) for hint in of_norm(layer, of, profile)]
+    seen = [*gaps, *(gap for one in checkpoints for gap in one.gaps), *left_out(checkpoints[-1]), *gaps_of(intervals)]
+    how = [_how(number, traces, intervals) for number in range(len(checkpoints))]
+    return _diagnosis(name, _weights(layers), checkpoints, how, judged, findings, seen, profile)
+
+
+def _measured(
+    name: str,
+    checkpoints: Sequence[Checkpoint],
+    gaps: Sequence[Gap],
+    profile: Profile,
+    model: Any,
+    data: Any,
+    batches: int | None,
+    on_progress: OnProgress,
+) -> Diagnosis:
+    total = len(checkpoints)
+
+    def on_batch(done: int, batch: int) -> None:
+        share = done / total if batches is None else (done + batch / batches) / total
+        on_progress(f"measuring {_at(checkpoints[done], done)}, batch {batch}", share)
+
+    counted = measured.measure(checkpoints, model, data, profile, batches=batches, on_batch=on_batch)
+    used = [(one.step, rates_between(one, other), one) for one, other in pairwise(checkpoints)]
+
+    def spans(feeder: str | None) -> dict[int, Span]:
+        known = ((step, rate_span(rates, one, feeder)) for step, rates, one in used)
+        return {step: span for step, span in known if step is not None and span is not None}
+
+    judged = [judge(subject, profile.thresholds) for subject in measured.subjects_of(counted, profile, spans)]
+    findings = [
+        finding
+        for one, site in zip(judged, counted.sites, strict=True)
+        for finding in of_layer(one, profile.thresholds, settings_of(checkpoints[-1], site.feeder))
+    ]
+    how = [measured.MEASURED] * len(checkpoints)
+    return _diagnosis(name, counted.model, checkpoints, how, judged, findings, [*gaps, *counted.gaps], profile)
+
+
+def _diagnosis(
+    name: str,
+    model: str,
+    checkpoints: Sequence[Checkpoint],
+    how: Sequence[str],
+    judged: Sequence[Judged],
+    findings: Iterable[Finding],
+    gaps: Iterable[Gap],
+    profile: Profile,
+) -> Diagnosis:
+    verdicts = tuple(one.verdict for one in judged)
+    unseen = tuple(verdict.name for verdict in verdicts if verdict.units is None)
+    coverage = Coverage(len(verdicts) - len(unseen), len(verdicts), unseen)
+    told = [*findings, *of_coverage(coverage)]
+    blind: list[Status] = [] if coverage.seen else ["unknown"]
+    steps = [checkpoint.step for checkpoint in checkpoints if checkpoint.step is not None]
+    return Diagnosis(
+        version=DIAGNOSIS_VERSION,
+        run=name,
+        model=model,
+        status=gravest([*(verdict.status for verdict in verdicts), *blind]),
+        first_step=min(steps, default=None),
+        last_step=max(steps, default=None),
+        ended=None,
+        ended_by=None,
+        dataset_size=None,
+        thresholds=profile.thresholds,
+        sampling=None,
+        coverage=coverage,
+        verdicts=verdicts,
+        episodes=tuple(episode for one in judged if one.lives is not None for episode in one.lives.episodes),
+        history=tuple(one.history for one in judged if one.history is not None),
+        answer=_answer(judged),
+        certificates=(),
+        observed=(),
+        links=(),
+        trials=(),
+        reference=None,
+        findings=tuple(sorted(told, key=lambda finding: -LEVELS.index(finding.level))),
+        gaps=tuple(dict.fromkeys(gaps)),
+        source="checkpoints",
+        checkpoints=tuple(_info(one, way) for one, way in zip(checkpoints, how, strict=True)),
+    )
+
+
+def _answer(judged: Sequence[Judged]) -> str:
+    """What checkpoints can say of the rate: empty where nobody died after the first of them."""
+    deaths = [episode for one in judged for episode in one.lasting if not episode.born]
+    dated = [death for death in deaths if death.rates is not None]
+    if not deaths:
+        return ""
+    at = f"{len(dated):,} of {len(deaths):,} deaths are dated to updates whose rates are known"
+    return f"was it the rate? checkpoints cannot tell: {at}, and a rate that was used is not yet a cause"
+
+
+def _info(checkpoint: Checkpoint, how: str) -> CheckpointInfo:
+    groups = [group for optimizer in checkpoint.optimizers for group in optimizer.groups]
+    rates = tuple(float(group.settings["lr"]) for group in groups if isinstance(group.settings.get("lr"), (int, float)))
+    return CheckpointInfo(checkpoint.place, checkpoint.format, checkpoint.step, checkpoint.step_from, rates, how)
+
+
+def _how(number: int, traces: Sequence[Sequence[Traces]], intervals: Sequence[Sequence[Interval]]) -> str:
+    """How one checkpoint was judged, in a few words."""
+    said = []
+    if number and any(one.still is not None for one in intervals[number - 1]):
+        said.append("replay from the one before")
+    if any(one.age is not None or one.never is not None for one in traces[number]):
+        said.append("its optimizer's state")
+    if not said and any(one.closed is not None for one in traces[number]):
+        said.append("the signs of its weights")
+    return ", ".join(said) or "nothing: it gives no evidence alone"
+
+
+def _at(checkpoint: Checkpoint, number: int) -> str:
+    return f"checkpoint {number + 1}" if checkpoint.step is None else f"step {checkpoint.step:,}"
+
+
+def _weights(layers: Sequence[Layer]) -> str:
+    units = sum(layer.units for layer in layers)
+    return f"{len(layers)} layers, {units:,} units"
+
+
+def _progress(on_progress: OnProgress, what: str) -> Progress:
+    on_progress(what, 0.0)
+    return Progress(lambda done, total: on_progress(what, done / total if total else 1.0))

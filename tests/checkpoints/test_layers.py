@@ -1,0 +1,206 @@
+"""Layers from names and shapes alone: planted modules whose rows are known, and what has none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checkpoints.making import checkpoint_of, stored
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
+
+from deadneuron.checkpoints.contents import Part
+from deadneuron.checkpoints.layers import find_layers, left_out
+
+
+def told(model):
+    """{layer: (op, units, parts as name@axis, previous)}"""
+    return {
+        layer.name: (
+            layer.op,
+            layer.units,
+            " ".join(f"{part.name}@{part.axis}" for part in layer.parts),
+            layer.previous,
+        )
+        for layer in find_layers(checkpoint_of(model))
+    }
+
+
+def out(model):
+    return {gap.where: gap.reason.partition(":")[0] for gap in left_out(checkpoint_of(model))}
+
+
+def test_an_mlp_is_its_linear_layers_in_order():
+    model = nn.Sequential(nn.Linear(7, 13), nn.ReLU(), nn.Linear(13, 13), nn.ReLU(), nn.Linear(13, 3, bias=False))
+    assert told(model) == {
+        "0": ("linear", 13, "0.bias@0 0.weight@0", None),
+        "2": ("linear", 13, "2.bias@0 2.weight@0", "0"),
+        "4": ("linear", 3, "4.weight@0", "2"),
+    }
+    assert out(model) == {}
+
+
+def test_a_batch_norm_belongs_to_the_layer_before_it_and_takes_the_place_of_its_bias():
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 7), nn.BatchNorm1d(7)
+    )
+    assert told(model) == {
+        "0": ("conv + norm", 5, "1.bias@0 1.weight@0 0.weight@0", None),
+        "4": ("linear + norm", 7, "5.bias@0 5.weight@0 4.weight@0", "0"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("norm", "parts"),
+    [
+        (nn.LayerNorm(7), "norm.bias@0 norm.weight@0"),
+        (nn.GroupNorm(1, 7), "norm.bias@0 norm.weight@0"),
+        (nn.RMSNorm(7), "norm.weight@0"),
+        (nn.InstanceNorm1d(7, affine=True), "norm.bias@0 norm.weight@0"),
+    ],
+)
+def test_other_norms_stand_alone(norm, parts):
+    model = nn.ModuleDict({"one": nn.Linear(3, 7), "norm": norm, "two": nn.Linear(7, 5)})
+    found = told(model)
+    assert found["one"] == ("linear", 7, "one.bias@0 one.weight@0", None)
+    assert found["norm"] == ("norm", 7, parts, None)
+    assert found["two"][3] is None  # a norm gives negative values too, unless a ReLU follows it
+
+
+def test_norms_that_are_listed_after_several_layers_are_not_shared_out():
+    model = nn.ModuleDict(
+        {
+            "conv1": nn.Conv2d(7, 7, 3),
+            "conv2": nn.Conv2d(7, 7, 3),
+            "bn1": nn.BatchNorm2d(7),
+            "bn2": nn.BatchNorm2d(7),
+        }
+    )
+    assert {name: op for name, (op, *_) in told(model).items()} == {
+        "conv1": "conv",
+        "conv2": "conv",
+        "bn1": "norm",
+        "bn2": "norm",
+    }
+
+
+def test_a_batch_norm_of_another_size_stands_alone():
+    model = nn.ModuleDict({"conv": nn.Conv2d(3, 5, 3), "norm": nn.BatchNorm2d(11)})
+    assert {name: op for name, (op, *_) in told(model).items()} == {"conv": "conv", "norm": "norm"}
+
+
+class Conv1D(nn.Module):
+    """[in, out], as GPT-2 has it."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+
+def test_units_lie_along_the_axis_that_the_bias_tells():
+    model = nn.ModuleDict({"fc": Conv1D(7, 13), "square": Conv1D(13, 13), "up": nn.ConvTranspose2d(13, 5, 2)})
+    assert told(model) == {
+        "fc": ("linear", 13, "fc.bias@0 fc.weight@1", None),
+        "square": ("linear", 13, "square.bias@0 square.weight@1", "fc"),
+        "up": ("transposed conv", 5, "up.bias@0 up.weight@1", "square"),
+    }
+
+
+def test_a_square_weight_alone_has_its_units_along_the_first_axis():
+    assert told(nn.ModuleDict({"square": nn.Linear(13, 13)}))["square"][2] == "square.bias@0 square.weight@0"
+
+
+def test_weight_norm_has_exact_rows_in_both_halves_and_spectral_norm_in_its_bias_only():
+    model = nn.ModuleDict(
+        {
+            "new": parametrizations.weight_norm(nn.Linear(3, 7)),
+            "spectral": parametrizations.spectral_norm(nn.Linear(7, 11)),
+            "old": spectral_norm(nn.Linear(11, 13)),
+        }
+    )
+    found = told(model)
+    weight = "new.parametrizations.weight.original"
+    assert found["new"][2] == f"new.bias@0 {weight}0@0 {weight}1@0"
+    assert found["spectral"][:3] == ("linear", 11, "spectral.bias@0")
+    assert found["old"][:3] == ("linear", 13, "old.bias@0")
+
+
+def test_what_has_no_rows_of_units_is_left_out_with_its_reason():
+    model = nn.ModuleDict(
+        {
+            "wte": nn.Embedding(29, 7),
+            "lstm": nn.LSTM(7, 5),
+            "attention": nn.MultiheadAttention(6, 2),
+            "q_proj": nn.Linear(7, 7),
+            "act": nn.PReLU(7),
+            "one": nn.Linear(7, 1),
+            "grouped": nn.ConvTranspose2d(6, 9, 3, groups=3),
+        }
+    )
+    assert told(model) == {}
+    assert out(model) == {
+        "wte": "an embedding",
+        "lstm": "a recurrent cell",
+        "attention": "a projection of attention",
+        "attention.out_proj": "the output of attention",
+        "q_proj": "a projection of attention",
+        "act": "neither a weight with rows of units nor a norm",
+        "one": "one unit only",
+        "grouped": "a bias of 9 beside a weight of shape [6, 3, 3, 3]",
+    }
+
+
+def test_a_patch_embedding_has_units_though_its_name_says_embedding():
+    assert told(nn.ModuleDict({"patch_embed": nn.Conv2d(3, 7, 2)}))["patch_embed"][0] == "conv"
+
+
+def test_quantised_weights_and_masks_are_no_rows():
+    weights = {
+        "fc.weight": stored(torch.ones(7, 5, dtype=torch.int8)),
+        "fc.bias": stored(torch.ones(7)),
+        "attn.bias": stored(torch.ones(1, 1, 5, 5, dtype=torch.bool)),
+        "proj.weight": stored(torch.ones(7, 5)),
+        "proj.bias": stored(torch.ones(1, 1, 5, 5, dtype=torch.bool)),
+        "scale": stored(torch.ones(())),
+    }
+    checkpoint = checkpoint_of(nn.ReLU(), weights=weights)
+    assert [layer.parts for layer in find_layers(checkpoint)] == [(Part("proj.weight", 0),)]
+    assert {gap.where: gap.reason for gap in left_out(checkpoint)} == {
+        "fc": "its weights are int8: quantised",
+        "attn": "neither a weight with rows of units nor a norm",
+        "scale": "neither a weight with rows of units nor a norm",
+    }
+
+
+def test_the_transformers_libraries_layers():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        n_embd=12, n_head=2, n_layer=1, vocab_size=31, n_positions=17, bos_token_id=None, eos_token_id=None
+    )
+    found = told(GPT2LMHeadModel(config))
+    place = "transformer.h.0.mlp.c_fc"
+    assert found[place] == ("linear", 48, f"{place}.bias@0 {place}.weight@1", None)
+    assert [name for name in found if "attn" in name or "wte" in name or "lm_head" in name] == []
+
+
+def test_without_the_models_order_only_names_pair_a_norm_with_its_layer():
+    model = nn.ModuleDict(
+        {
+            "seq": nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.ReLU(), nn.Conv2d(7, 7, 3)),
+            "conv1": nn.Conv2d(7, 11, 3),
+            "bn1": nn.BatchNorm2d(11),
+            "head": nn.Linear(11, 5),
+            "out": nn.BatchNorm1d(5),
+        }
+    )
+    whole = checkpoint_of(model)
+    names = sorted(whole.weights)
+    sorted_names = checkpoint_of(model, weights={name: whole.weights[name] for name in names}, ordered=False)
+    assert {layer.name: (layer.op, layer.previous) for layer in find_layers(sorted_names)} == {
+        "conv1": ("conv + norm", None),
+        "head": ("linear", None),
+        "out": ("norm", None),
+        "seq.0": ("conv + norm", None),
+        "seq.3": ("conv", None),
+    }
