@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deadneuron.frames import Run
     from deadneuron.records import Diagnosis
 
 _ENDINGS = {".json": "json", ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
@@ -30,25 +31,26 @@ def check_output(output: Path | None) -> None:
         raise UsageError("the report's folder does not exist", where=str(output.parent), todo="make it first")
 
 
-def publish(diagnosis: Diagnosis, format: str, output: Path | None) -> None:
+def publish(diagnosis: Diagnosis, format: str, output: Path | None, run: Run | None = None) -> None:
     """Write a report to stdout, or to the file `output`, whatever that held before.
 
-    `format` is "text", "json", "markdown" or "html". Raises `UsageError` where the file cannot be written.
+    `format` is "text", "json", "markdown", "github" or "html"; a page draws `run`, too. Raises `UsageError` where the
+    file cannot be written.
     """
     if output is None:
-        sys.stdout.write(_drawn(diagnosis, format, terminal=True))
+        sys.stdout.write(_drawn(diagnosis, format, run, terminal=True))
         return
     from deadneuron.errors import UsageError
 
     try:
-        output.write_text(_drawn(diagnosis, format, terminal=False), "utf-8")
+        output.write_text(_drawn(diagnosis, format, run, terminal=False), "utf-8")
     except OSError as error:
         todo = "give another --output"
         raise UsageError(f"cannot write the report: {error.strerror}", where=str(output), todo=todo) from error
     print(f"deadneuron: wrote the report to {output}", file=sys.stderr)
 
 
-def _drawn(diagnosis: Diagnosis, format: str, *, terminal: bool) -> str:
+def _drawn(diagnosis: Diagnosis, format: str, run: Run | None, *, terminal: bool) -> str:
     # Inside, so that a report loads its own drawing and no other.
     if format == "json":
         from deadneuron.report.as_json import render_json
@@ -59,9 +61,10 @@ def _drawn(diagnosis: Diagnosis, format: str, *, terminal: bool) -> str:
 
         return render_markdown(diagnosis)
     if format == "html":
+        from deadneuron.analysis.picture import picture_of, picture_of_series
         from deadneuron.report.html import render_html
 
-        return render_html(diagnosis)
+        return render_html(diagnosis, picture_of_series(diagnosis) if run is None else picture_of(run, diagnosis))
     from rich.console import Console
 
     from deadneuron.report.text import render_text

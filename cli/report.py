@@ -130,14 +130,17 @@ def report(
     from deadneuron.store.reader import read_folder
 
     check_output(output)
+    run: Run | None
     if is_run(paths):
         _refuse(model=model, data=data, batches=batches, allow_global=allow_global, only="checkpoints")
         stored = read_folder(paths[0])
-        diagnosis = diagnose(Run(stored, paths[0]), profile)
+        run = Run(stored, paths[0])
+        diagnosis = diagnose(run, profile)
         if to is not None:
             _replay(stored, *to)
     else:
         _refuse(to=to, only="a run")
+        run = None
         diagnosis = scan(
             paths,
             model=model,
@@ -146,7 +149,7 @@ def report(
             allow=allow_global or (),
             profile="default" if profile is None else profile,
         )
-    publish(diagnosis, format_of(output) if format is None else format.value, output)
+    publish(diagnosis, format_of(output) if format is None else format.value, output, run)
     if fail_on is not None and fails(diagnosis, fail_on.value):
         raise typer.Exit(1)
 

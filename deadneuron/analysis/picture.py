@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deadneuron.frames import Run
 from deadneuron.pictures import ROWS, Bytes, Death, Picture, SitePicture, grouped, pool_rows, pooled
-from deadneuron.records import HISTOGRAM_EDGES, Diagnosis, Episode, Floats, Verdict
+from deadneuron.records import HISTOGRAM_EDGES, Diagnosis, Episode, Floats, History, Verdict
 from deadneuron.states import DEAD, RARE, SILENT, Timeline, walk
 
 _COLUMNS = 256  # more windows are pooled
@@ -39,6 +39,63 @@ def picture_of(run: Run, diagnosis: Diagnosis) -> Picture:
             for number, timeline in run.timelines.items()
         ),
     )
+
+
+def picture_of_series(diagnosis: Diagnosis) -> Picture | None:
+    """What is drawn of a series of checkpoints: one column a look; of a unit it is known whether it was dead then.
+
+    None where nothing is known of any layer.
+    """
+    verdicts = {verdict.site: verdict for verdict in diagnosis.verdicts}
+    sites = tuple(
+        _looked_at(history, verdicts[history.site], [one for one in diagnosis.episodes if one.site == history.site])
+        for history in diagnosis.history
+        if history.steps and verdicts[history.site].units
+    )
+    if not sites:
+        return None
+    known = [info for info in diagnosis.checkpoints if info.step is not None]
+    groups = max((len(info.rates) for info in known), default=0)
+    rates = tuple(
+        (f"group {g}", tuple((info.step or 0, info.rates[g]) for info in known if g < len(info.rates)))
+        for g in range(groups)
+    )
+    last = max(int(site.last[-1]) for site in sites)
+    return Picture(diagnosis.run, 0, last, rates, (), sites)
+
+
+def _looked_at(history: History, verdict: Verdict, episodes: Sequence[Episode]) -> SitePicture:
+    last = np.array(history.steps)
+    columns = len(last)
+    states = np.zeros((verdict.units or 0, columns), dtype=np.uint8)
+    for one in episodes:
+        since = one.first_step if one.latest is None else one.latest
+        until = last[-1] if one.last_step is None else one.last_step
+        states[one.unit, (last > since) & (last <= until)] = DEAD
+    rows, per_row = pool_rows(states)
+    return SitePicture(
+        number=history.site,
+        name=verdict.name,
+        op=verdict.op,
+        units=verdict.units or 0,
+        first=np.r_[0, last[:-1] + 1],
+        last=last,
+        dead=_shares(history.dead),
+        silent=_shares(history.silent),
+        rare=_shares(history.rare),
+        states=rows,
+        per_row=per_row,
+        deaths=deaths_of(episodes),
+        samples=verdict.samples,
+        bound=verdict.bound,
+        histogram=None,
+        edges=(),
+    )
+
+
+def _shares(shares: Sequence[float]) -> Bytes:
+    made: Bytes = np.ceil(np.array(shares) * 255).astype(np.uint8)
+    return made
 
 
 def curve(steps: Floats, values: Floats) -> tuple[tuple[int, float], ...]:

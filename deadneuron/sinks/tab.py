@@ -42,7 +42,7 @@ class Tab:
             self._add(f"{DEATHS}/{place}", events, window.last_step, time)
 
     def flush(self) -> None:
-        """Write the shares of the windows that were added since the last call, one table for those that end together."""
+        """Write the shares of windows that were added since the last call, one table for those that end together."""
         for (step, time), rows in self._rows.items():
             self._add(SHARES, np.array(rows, dtype=np.int32), step, time)
         self._rows.clear()

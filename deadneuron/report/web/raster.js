@@ -1,7 +1,7 @@
 // Units × steps: the life of every unit of one layer. One pixel row a unit where there is room.
 
 import { el, paint } from "./dom.js";
-import { STATES, UNSEEN, stateColours } from "./palette.js";
+import { DEAD, STATES, UNSEEN, stateColours } from "./palette.js";
 import { columnAt, short } from "./scale.js";
 
 const TALLEST = 420;
@@ -126,7 +126,7 @@ export function legend(given) {
   const colours = stateColours();
   const box = el("div", { class: "dn-legend" });
   STATES.forEach((name, state) => {
-    if (state === UNSEEN && !site.states.includes(UNSEEN)) return;
+    if (state !== 0 && state !== DEAD && !site.states.includes(state)) return;
     const mark = el("span", { class: "dn-mark" });
     mark.style.background = `rgb(${colours[state].join(" ")})`;
     box.append(el("span", {}, mark, name));
