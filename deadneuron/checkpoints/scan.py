@@ -202,7 +202,7 @@ def _how(number: int, traces: Sequence[Sequence[Traces]], intervals: Sequence[Se
         said.append("its optimizer's state")
     if not said and any(one.closed is not None for one in traces[number]):
         said.append("the signs of its weights")
-    return ", ".join(said) or "nothing: it gives no evidence alone"
+    return ", ".join(said) or "none alone"
 
 
 def _at(checkpoint: Checkpoint, number: int) -> str:
