@@ -27,7 +27,7 @@ from torch import nn
 from deadneuron.checkpoints.contents import Rates
 from deadneuron.checkpoints.evidence import traces_of
 from deadneuron.checkpoints.layers import find_layers
-from deadneuron.checkpoints.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
 from deadneuron.checkpoints.replay import replay
 from deadneuron.profiles import load_profile
 

@@ -11,13 +11,13 @@ from deadneuron.analysis.diagnosis import gravest
 from deadneuron.checkpoints import measured
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.fetching import shown
-from deadneuron.checkpoints.gathering import gathered
+from deadneuron.checkpoints.files.fetching import shown
 from deadneuron.checkpoints.judging import Judged, judge
 from deadneuron.checkpoints.layers import find_layers, left_out
+from deadneuron.checkpoints.layouts.gathering import gathered
+from deadneuron.checkpoints.layouts.schedules import rates_between
 from deadneuron.checkpoints.lives import Span
 from deadneuron.checkpoints.replay import replay
-from deadneuron.checkpoints.schedules import rates_between
 from deadneuron.checkpoints.sentences import of_coverage, of_layer, of_norm
 from deadneuron.checkpoints.series import gaps_of, rate_span, settings_of, subjects_of
 from deadneuron.errors import UsageError

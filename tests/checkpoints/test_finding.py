@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
 from deadneuron.errors import CheckpointError
 
 MODEL = {"a.weight": torch.ones(5, 3), "a.bias": torch.ones(5)}

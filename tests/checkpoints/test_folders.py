@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.foreign import decline_file, decline_folder
-from deadneuron.checkpoints.opening import open_checkpoint
-from deadneuron.checkpoints.schedules import rates_between
-from deadneuron.checkpoints.trainer import logged_rates
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.foreign import decline_file, decline_folder
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.schedules import rates_between
+from deadneuron.checkpoints.layouts.trainer import logged_rates
 from deadneuron.errors import CheckpointError
 
 WEIGHTS = {"b.weight": torch.ones(5, 3), "a.weight": torch.ones(7, 5), "a.bias": torch.ones(7)}

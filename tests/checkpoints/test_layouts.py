@@ -10,8 +10,8 @@ from checkpoints.onfile import checkpoint, tree, unread
 from torch import nn
 
 from deadneuron.checkpoints.contents import Opaque, Tree
-from deadneuron.checkpoints.layouts import layout_of
-from deadneuron.checkpoints.names import natural, plain_names, without_wrappers
+from deadneuron.checkpoints.layouts.contained import layout_of
+from deadneuron.checkpoints.layouts.names import natural, plain_names, without_wrappers
 from deadneuron.errors import CheckpointError
 
 WEIGHTS = {"fc.weight": torch.ones(5, 3), "fc.bias": torch.ones(5)}

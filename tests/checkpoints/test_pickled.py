@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deadneuron.checkpoints import unpickling
-from deadneuron.checkpoints.pickled import look
-from deadneuron.checkpoints.reading import read_tree
-from deadneuron.checkpoints.unpickling import unpickled
+from deadneuron.checkpoints.files.pickled import look
+from deadneuron.checkpoints.files.reading import read_tree
+from deadneuron.checkpoints.files.unpickling import unpickled
 from deadneuron.errors import CheckpointError
 
 PIECES = [

@@ -11,7 +11,7 @@ from checkpoints.opcodes import safetensors
 from safetensors.torch import load_file, save_file
 
 from deadneuron.checkpoints.contents import Opaque
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError
 
 DTYPES = [

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deadneuron.checkpoints.contents import Opaque, Stored, Tree
-from deadneuron.checkpoints.foreign import decline_root
-from deadneuron.checkpoints.optimizers import Saved, saved_optimizer
-from deadneuron.checkpoints.steps import counters_in
+from deadneuron.checkpoints.layouts.foreign import decline_root
+from deadneuron.checkpoints.layouts.optimizers import Saved, saved_optimizer
+from deadneuron.checkpoints.layouts.steps import counters_in
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from deadneuron.checkpoints.scalars import number_in
+from deadneuron.checkpoints.layouts.scalars import number_in
 from deadneuron.records import Gap
 
 _LOGS_THE_LAST_UPDATE = (4, 51)  # the first transformers that does (pull request 36973); earlier ones log the next one

@@ -14,8 +14,8 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deadneuron.checkpoints.opened import printable
-from deadneuron.checkpoints.stackkinds import Kinds, UnfitError
+from deadneuron.checkpoints.files.opened import printable
+from deadneuron.checkpoints.files.stackkinds import Kinds, UnfitError
 from deadneuron.errors import CheckpointError
 
 LONGEST = 32 * 2**20  # bytes: the longest pickle that is read; tensors lie outside of it

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deadneuron.checkpoints.contents import Checkpoint
-from deadneuron.checkpoints.folders import SHARD, is_checkpoint, lies_beside
-from deadneuron.checkpoints.foreign import decline_file, decline_folder
-from deadneuron.checkpoints.names import natural
-from deadneuron.checkpoints.opening import SUFFIXES, open_checkpoint
+from deadneuron.checkpoints.layouts.folders import SHARD, is_checkpoint, lies_beside
+from deadneuron.checkpoints.layouts.foreign import decline_file, decline_folder
+from deadneuron.checkpoints.layouts.names import natural
+from deadneuron.checkpoints.layouts.opening import SUFFIXES, open_checkpoint
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

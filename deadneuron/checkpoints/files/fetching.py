@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 import fsspec
 
 from deadneuron.checkpoints.contents import Progress
-from deadneuron.checkpoints.opened import printable
+from deadneuron.checkpoints.files.opened import printable
 from deadneuron.errors import CheckpointError, MissingExtraError
 
 _CHUNK = 4 * 2**20  # bytes

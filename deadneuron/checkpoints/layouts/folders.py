@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.foreign import decline_folder
-from deadneuron.checkpoints.layouts import Found, layout_of, states_in
-from deadneuron.checkpoints.names import natural
-from deadneuron.checkpoints.optimizers import Saved
-from deadneuron.checkpoints.reading import read_tree
-from deadneuron.checkpoints.scalars import number_in
-from deadneuron.checkpoints.steps import counters_in
-from deadneuron.checkpoints.trainer import logged_rates
+from deadneuron.checkpoints.files.reading import read_tree
+from deadneuron.checkpoints.layouts.contained import Found, layout_of, states_in
+from deadneuron.checkpoints.layouts.foreign import decline_folder
+from deadneuron.checkpoints.layouts.names import natural
+from deadneuron.checkpoints.layouts.optimizers import Saved
+from deadneuron.checkpoints.layouts.scalars import number_in
+from deadneuron.checkpoints.layouts.steps import counters_in
+from deadneuron.checkpoints.layouts.trainer import logged_rates
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

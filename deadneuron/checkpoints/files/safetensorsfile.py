@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from deadneuron.checkpoints.contents import Opaque, Stored, Tree
-from deadneuron.checkpoints.described import Rebuilt, Storage
-from deadneuron.checkpoints.opened import OpenFile, Span, printable
-from deadneuron.checkpoints.views import contiguous, stored
+from deadneuron.checkpoints.files.described import Rebuilt, Storage
+from deadneuron.checkpoints.files.opened import OpenFile, Span, printable
+from deadneuron.checkpoints.files.views import contiguous, stored
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

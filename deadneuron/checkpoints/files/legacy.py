@@ -12,15 +12,15 @@ from collections.abc import Collection, Mapping
 
 import torch
 
-from deadneuron.checkpoints.archive import AGAIN
 from deadneuron.checkpoints.contents import Stored, Tree
-from deadneuron.checkpoints.described import Rebuilt
-from deadneuron.checkpoints.harmless import stand_ins
-from deadneuron.checkpoints.opened import OpenFile, Span
-from deadneuron.checkpoints.pickled import LONGEST, Look, look
-from deadneuron.checkpoints.plain import plain
-from deadneuron.checkpoints.unpickling import unpickled
-from deadneuron.checkpoints.views import stored
+from deadneuron.checkpoints.files.archive import AGAIN
+from deadneuron.checkpoints.files.described import Rebuilt
+from deadneuron.checkpoints.files.harmless import stand_ins
+from deadneuron.checkpoints.files.opened import OpenFile, Span
+from deadneuron.checkpoints.files.pickled import LONGEST, Look, look
+from deadneuron.checkpoints.files.plain import plain
+from deadneuron.checkpoints.files.unpickling import unpickled
+from deadneuron.checkpoints.files.views import stored
 from deadneuron.errors import CheckpointError
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number 0x1950A86A20F9469CFC6C

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from deadneuron.checkpoints.standins import inert
+from deadneuron.checkpoints.files.standins import inert
 
 TENSOR = inert("torch.Tensor")
 PARAMETER = inert("torch.nn.parameter.Parameter")

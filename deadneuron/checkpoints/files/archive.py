@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 
-from deadneuron.checkpoints.opened import OpenFile, Span
+from deadneuron.checkpoints.files.opened import OpenFile, Span
 from deadneuron.errors import CheckpointError
 
 _DIRECTORY = 16 * 2**20  # bytes: the longest directory that is read; about 150,000 tensors

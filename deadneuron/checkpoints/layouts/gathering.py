@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deadneuron.checkpoints.contents import Progress
-from deadneuron.checkpoints.fetching import fetched, is_url, shown
-from deadneuron.checkpoints.finding import Series, find_checkpoints
-from deadneuron.checkpoints.folders import is_read, lies_beside
-from deadneuron.checkpoints.opening import SUFFIXES
+from deadneuron.checkpoints.files.fetching import fetched, is_url, shown
+from deadneuron.checkpoints.layouts.finding import Series, find_checkpoints
+from deadneuron.checkpoints.layouts.folders import is_read, lies_beside
+from deadneuron.checkpoints.layouts.opening import SUFFIXES
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

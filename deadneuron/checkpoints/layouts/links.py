@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from deadneuron.checkpoints.order import Node, Walk, spelled, start, steps
+from deadneuron.checkpoints.layouts.order import Node, Walk, spelled, start, steps
 
 Shape = tuple[int, ...]
 Slot = tuple[int, int]  # group, index in the group

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from deadneuron.checkpoints import standins
-from deadneuron.checkpoints.described import Storages
-from deadneuron.checkpoints.harmless import ENCODE, stand_ins
-from deadneuron.checkpoints.pickled import STORAGE, Look, rewritten
+from deadneuron.checkpoints.files.described import Storages
+from deadneuron.checkpoints.files.harmless import ENCODE, stand_ins
+from deadneuron.checkpoints.files.pickled import STORAGE, Look, rewritten
 from deadneuron.errors import CheckpointError
 
 _LOCK = threading.Lock()  # torch keeps the list of safe globals for the whole process

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from deadneuron.checkpoints.names import stem_and_number
+from deadneuron.checkpoints.layouts.names import stem_and_number
 
 _DEPTH = 64  # modules in modules; what lies deeper is one name
 

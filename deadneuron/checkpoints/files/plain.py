@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from deadneuron.checkpoints.contents import Opaque, Stored
-from deadneuron.checkpoints.described import Rebuilt, Storage, StorageKind, Unreadable
-from deadneuron.checkpoints.opened import printable
-from deadneuron.checkpoints.standins import Inert
+from deadneuron.checkpoints.files.described import Rebuilt, Storage, StorageKind, Unreadable
+from deadneuron.checkpoints.files.opened import printable
+from deadneuron.checkpoints.files.standins import Inert
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from deadneuron.checkpoints.contents import Checkpoint, Group, Rates
-from deadneuron.checkpoints.rebuilding import LARGEST, Replayed, count_of, is_plateau, replay_schedule
-from deadneuron.checkpoints.scalars import number_in
+from deadneuron.checkpoints.layouts.rebuilding import LARGEST, Replayed, count_of, is_plateau, replay_schedule
+from deadneuron.checkpoints.layouts.scalars import number_in
 from deadneuron.records import Floats, Ints
 
 _ROUNDING = 1e-9  # relative: another version of torch may round the last bits of a rate otherwise

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deadneuron.checkpoints.contents import Optimizer
-from deadneuron.checkpoints.scalars import number_in
+from deadneuron.checkpoints.layouts.scalars import number_in
 
 # In order of trust. An epoch is no step; "it" and "i" are too often something else.
 COUNTERS = (

@@ -6,12 +6,12 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from deadneuron.checkpoints.compose import compose
 from deadneuron.checkpoints.contents import Checkpoint
-from deadneuron.checkpoints.folders import SHARD, is_checkpoint, lies_beside, read_folder
-from deadneuron.checkpoints.foreign import decline_file, decline_folder
-from deadneuron.checkpoints.layouts import layout_of
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
+from deadneuron.checkpoints.layouts.compose import compose
+from deadneuron.checkpoints.layouts.contained import layout_of
+from deadneuron.checkpoints.layouts.folders import SHARD, is_checkpoint, lies_beside, read_folder
+from deadneuron.checkpoints.layouts.foreign import decline_file, decline_folder
 from deadneuron.errors import CheckpointError
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar")

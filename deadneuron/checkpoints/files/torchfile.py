@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from deadneuron.checkpoints.archive import AGAIN, members
 from deadneuron.checkpoints.contents import Stored, Tree
-from deadneuron.checkpoints.described import Rebuilt
-from deadneuron.checkpoints.opened import OpenFile
-from deadneuron.checkpoints.pickled import LONGEST, look
-from deadneuron.checkpoints.plain import plain
-from deadneuron.checkpoints.unpickling import unpickled
-from deadneuron.checkpoints.views import stored
+from deadneuron.checkpoints.files.archive import AGAIN, members
+from deadneuron.checkpoints.files.described import Rebuilt
+from deadneuron.checkpoints.files.opened import OpenFile
+from deadneuron.checkpoints.files.pickled import LONGEST, look
+from deadneuron.checkpoints.files.plain import plain
+from deadneuron.checkpoints.files.unpickling import unpickled
+from deadneuron.checkpoints.files.views import stored
 from deadneuron.errors import CheckpointError
 
 

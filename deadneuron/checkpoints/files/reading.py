@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from deadneuron.checkpoints.contents import Tree
-from deadneuron.checkpoints.legacy import MAGIC, read_legacy
-from deadneuron.checkpoints.opened import OpenFile
-from deadneuron.checkpoints.safetensorsfile import read_safetensors
-from deadneuron.checkpoints.torchfile import read_zip
+from deadneuron.checkpoints.files.legacy import MAGIC, read_legacy
+from deadneuron.checkpoints.files.opened import OpenFile
+from deadneuron.checkpoints.files.safetensorsfile import read_safetensors
+from deadneuron.checkpoints.files.torchfile import read_zip
 from deadneuron.errors import CheckpointError
 
 _WEIGHTS = "give a file of torch.save or a safetensors file"
@@ -30,7 +30,7 @@ _OTHERS = {
 def read_tree(path: Path, allow: Collection[str] = ()) -> Tree:
     """What the file holds. Its format is told by its first bytes, never by its name.
 
-    Nothing that the file names is imported or run: see `deadneuron.checkpoints.harmless`. The file stays open until
+    Nothing that the file names is imported or run: see `deadneuron.checkpoints.files.harmless`. The file stays open until
     the tree and its tensors are dropped.
 
     Parameters

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.described import Rebuilt
-from deadneuron.checkpoints.opened import OpenFile, Span
+from deadneuron.checkpoints.files.described import Rebuilt
+from deadneuron.checkpoints.files.opened import OpenFile, Span
 from deadneuron.errors import CheckpointError
 
 _LONGEST = 2**62  # elements or bytes: what is counted here stays within 64 bits

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadneuron.checkpoints.contents import Group, Optimizer, State, Stored
-from deadneuron.checkpoints.kinds import LIKE_PARAMETER, SCALARS, kind_of
-from deadneuron.checkpoints.links import Fits, Shape, Slot, TooManyWays, fits
-from deadneuron.checkpoints.names import plain_names
-from deadneuron.checkpoints.order import Node, only
-from deadneuron.checkpoints.scalars import number_in
+from deadneuron.checkpoints.layouts.kinds import LIKE_PARAMETER, SCALARS, kind_of
+from deadneuron.checkpoints.layouts.links import Fits, Shape, Slot, TooManyWays, fits
+from deadneuron.checkpoints.layouts.names import plain_names
+from deadneuron.checkpoints.layouts.order import Node, only
+from deadneuron.checkpoints.layouts.scalars import number_in
 from deadneuron.records import Gap
 
 _NAMED = 3  # names that one gap spells out
