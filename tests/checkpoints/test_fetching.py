@@ -12,8 +12,8 @@ import fsspec
 import pytest
 import torch
 
-from deadneuron.checkpoints import fetching
 from deadneuron.checkpoints.contents import Progress
+from deadneuron.checkpoints.files import fetching
 from deadneuron.checkpoints.files.fetching import fetched, is_url, listed, shown
 from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError, MissingExtraError

@@ -143,7 +143,7 @@ def test_nothing_there_is_one_line_that_says_what_was_looked_for(tmp_path, place
 
 
 def test_nothing_given_is_an_error():
-    with pytest.raises(CheckpointError, match="no checkpoint is here"):
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here"):
         find_checkpoints([])
 
 

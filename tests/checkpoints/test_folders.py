@@ -115,7 +115,7 @@ def test_a_shard_alone_is_sent_to_its_folder(shards):
         open_checkpoint(folder / "model-00001-of-00002.safetensors")
     assert str(folder) in told.value.todo
     (folder / INDEX).unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is here") as told:
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here") as told:
         find_checkpoints(folder)
     assert "its index is missing" in told.value.todo
 
@@ -292,7 +292,7 @@ def test_files_of_others_in_a_folder_are_told(tmp_path):
     series = find_checkpoints(tmp_path)
     assert [one.step for one in series.checkpoints] == [3]
     (tmp_path / "step_3.pt").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is here"):
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here"):
         find_checkpoints(tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints import links
+from deadneuron.checkpoints.layouts import links
 from deadneuron.checkpoints.layouts.links import TooManyWays, fits
 from deadneuron.checkpoints.layouts.order import (
     by_convention,

@@ -16,7 +16,7 @@ from checkpoints.saving import FORMS, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints import unpickling
+from deadneuron.checkpoints.files import unpickling
 from deadneuron.checkpoints.files.pickled import look
 from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.checkpoints.files.unpickling import unpickled

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from deadneuron.checkpoints import described, standins
+from deadneuron.checkpoints.files import described, standins
 from deadneuron.errors import CheckpointError
 
 _STORAGES = {

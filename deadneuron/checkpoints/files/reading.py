@@ -30,8 +30,8 @@ _OTHERS = {
 def read_tree(path: Path, allow: Collection[str] = ()) -> Tree:
     """What the file holds. Its format is told by its first bytes, never by its name.
 
-    Nothing that the file names is imported or run: see `deadneuron.checkpoints.files.harmless`. The file stays open until
-    the tree and its tensors are dropped.
+    Nothing that the file names is imported or run: see `harmless` beside this. The file stays open until the tree and
+    its tensors are dropped.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from deadneuron.checkpoints import standins
+from deadneuron.checkpoints.files import standins
 from deadneuron.checkpoints.files.described import Storages
 from deadneuron.checkpoints.files.harmless import ENCODE, stand_ins
 from deadneuron.checkpoints.files.pickled import STORAGE, Look, rewritten

@@ -8,7 +8,14 @@ from deadneuron.checkpoints.contents import Checkpoint, Stored
 from deadneuron.checkpoints.layouts.contained import Found
 from deadneuron.checkpoints.layouts.names import may_be_trained, without_wrappers
 from deadneuron.checkpoints.layouts.optimizers import read_optimizers
-from deadneuron.checkpoints.layouts.order import Node, by_convention, in_any_order, in_order, is_only_one, names_in
+from deadneuron.checkpoints.layouts.order import (
+    Node,
+    by_convention,
+    in_any_order,
+    in_order,
+    is_only_one,
+    names_in,
+)
 from deadneuron.checkpoints.layouts.steps import step_of
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
