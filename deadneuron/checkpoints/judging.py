@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Subject:
     evidence: str  # in a word or two: "replay", "Adam's state", "measured" …; empty where nothing is known
     never: Bools | None = None  # [units] never active before the first look
     partial: bool = False  # only that a unit is closed can be told, not that it is open
+    dated: bool = True  # whether the looks' steps are known; else they only stand in order
     facts: tuple[str, ...] = ()  # what the evidence rests on and how reliable it is, a sentence each
     numbers: dict[str, Any] = field(default_factory=dict)  # further fields of the verdict (rare, dormant …)
 
@@ -51,21 +52,24 @@ def judge(subject: Subject, thresholds: Thresholds) -> Judged:
         verdict = Verdict(subject.number, subject.name, subject.op, "unknown")
         return Judged(subject, verdict, None, None)
     lives = find_lives(subject.number, subject.units, subject.looks, thresholds.patience, subject.never)
+    if not subject.dated:  # then nobody's death can be dated, nor be told from a birth
+        lives = replace(lives, episodes=())
     lasting = [one for one in lives.episodes if one.last_step is None]
     deaths = sorted((one for one in lasting if not one.born), key=lambda one: (one.first_step, one.latest or 0))
     middle = deaths[(len(deaths) - 1) // 2] if deaths else None
     dead, silent = int(lives.dead.sum()), int(lives.silent.sum())
+    died = len(deaths) if subject.dated else dead
     samples = known[-1].samples
     steps = sum(look.covers for look in known)
     verdict = Verdict(
         site=subject.number,
         name=subject.name,
         op=subject.op,
-        status=_status(subject, dead, len(deaths), silent, steps, thresholds),
+        status=_status(subject, dead, died, silent, steps, thresholds),
         units=subject.units,
         dead=dead,
-        born_dead=dead - len(deaths),
-        died=len(deaths),
+        born_dead=dead - died,
+        died=died,
         revived=len(lives.episodes) - len(lasting),
         silent=silent,
         silent_samples=samples if silent else None,
@@ -78,11 +82,11 @@ def judge(subject: Subject, thresholds: Thresholds) -> Judged:
         rates=middle.rates if middle else None,
         samples=samples,
         bound=bound(samples),
-        window=(known[0].first, known[-1].last),
+        window=(known[0].first, known[-1].last) if subject.dated else None,
         evidence=subject.evidence,
         **subject.numbers,
     )
-    return Judged(subject, verdict, lives, _history(subject, lives))
+    return Judged(subject, verdict, lives, _history(subject, lives) if subject.dated else None)
 
 
 def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: Thresholds) -> bool:

@@ -49,6 +49,7 @@ class Measured:
     windows: tuple[Window, ...]
     gaps: tuple[Gap, ...]
     model: str
+    dated: bool  # whether the steps of the checkpoints are known
 
 
 def measure(
@@ -95,6 +96,7 @@ def _measure(
     on_batch: OnBatch,
 ) -> Measured:
     gaps: list[Gap] = []
+    dated = all(checkpoint.step is not None for checkpoint in checkpoints)
     step = 0
 
     def note(where: str, reason: str) -> None:
@@ -106,7 +108,7 @@ def _measure(
     windows: list[Window] = []
     try:
         for number, checkpoint in enumerate(checkpoints):
-            step = checkpoint.step if checkpoint.step is not None else number
+            step = number if checkpoint.step is None else checkpoint.step  # without steps only the order is known
             gaps += load_weights(made, checkpoint)
             probe.after_drain()  # learned gates are read again
             for count, batch in enumerate(islice(_batches(data), batches)):
@@ -117,7 +119,7 @@ def _measure(
         sites = write_down(probe.sites, (), made, (), [], ())
     finally:
         probe.detach()
-    return Measured(sites, tuple(windows), tuple(dict.fromkeys(gaps)), type(made).__name__)
+    return Measured(sites, tuple(windows), tuple(dict.fromkeys(gaps)), type(made).__name__, dated)
 
 
 def subjects_of(
@@ -128,18 +130,23 @@ def subjects_of(
     `spans` gives, for a feeder, the lowest and highest rate of the updates from each checkpoint's step to the next one.
     """
     return [
-        _subject(site, [one for one in measured.windows if one.site == site.number], profile, spans(site.feeder))
+        _subject(
+            site, [one for one in measured.windows if one.site == site.number], profile, spans(site.feeder), measured
+        )
         for site in measured.sites
     ]
 
 
-def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Mapping[int, Span]) -> Subject:
+def _subject(
+    site: Site, windows: Sequence[Window], profile: Profile, spans: Mapping[int, Span], measured: Measured
+) -> Subject:
     thresholds = profile.thresholds
     looks: list[Look] = []
     before: int | None = None
     for window in windows:
         blind = window.first_nonfinite >= 0  # NaN counts as inside the gate
-        since = thresholds.patience if before is None else window.last_step - before
+        alone = before is None or not measured.dated  # of its own: nothing is known of how long ago the last look was
+        since = thresholds.patience if alone or before is None else window.last_step - before
         covers = since if window.samples >= thresholds.samples else 0
         still = (window.active == 0) & ~blind
         rates = spans.get(window.last_step)
@@ -166,6 +173,7 @@ def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Map
         site.units,
         tuple(looks),
         MEASURED if looks else "",
+        dated=measured.dated,
         facts=facts,
         numbers=numbers,
     )

@@ -13,7 +13,11 @@ from deadneuron.checkpoints.series import is_hint
 from deadneuron.profiles import Profile
 from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
 
-_MEASURE = "measure it: add --model module:factory --data module:batches, and each unit is counted on your own examples"
+_MEASURE = "measure it: with --model module:factory --data module:batches each unit is counted on your own examples"
+_STEP = (
+    'tell how many updates lie between them: save the step ("step" in the dict), call the files step_<N>.pt, or say '
+    "--steps-per-epoch N where they tell their epoch"
+)
 
 
 def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -26,15 +30,15 @@ def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]
     advice = _advice(judged, deaths, thresholds, settings)
     if verdict.stuck:
         parts = _parts(verdict)
-        text = (
-            f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} {_are_dead(verdict)}{parts}{_when(deaths, verdict)}"
-        )
+        many = f"{_of(verdict.dead, verdict)} {_are_dead(verdict)}"
+        text = f"{named(verdict)} is stuck: {many}{parts}{_when(deaths, verdict)}"
         yield Finding("stuck", "severe", verdict.name, text, advice, evidence)
     elif (verdict.died or 0) / verdict.units >= thresholds.warning:
-        text = f"{verdict.name} is dying: {_of(verdict.died, verdict)} {_are_dead(verdict)}{_when(deaths, verdict)}"
+        many = f"{_of(verdict.died, verdict)} {_are_dead(verdict)}"
+        text = f"{named(verdict)} is dying: {many}{_when(deaths, verdict)}"
         yield Finding("dying", "warning", verdict.name, text, advice, evidence)
     if not verdict.stuck and (verdict.born_dead or 0) / verdict.units >= thresholds.warning:
-        text = f"{verdict.name}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
+        text = f"{named(verdict)}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
         how = "this is initialization, inputs or an earlier training, and not this training's learning rate"
         yield Finding("born-dead", "note", verdict.name, text, how, evidence)
     if verdict.status == "unknown" and not subject.partial:
@@ -56,34 +60,45 @@ def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]
     yield Finding("norm-closed", "note", layer.name, text, _MEASURE, evidence)
 
 
-def of_coverage(coverage: Coverage) -> Iterator[Finding]:
-    """Layers that nothing is known of."""
+def of_coverage(coverage: Coverage, *, dated: bool = True) -> Iterator[Finding]:
+    """Layers that nothing is known of; `dated` tells whether the steps of the checkpoints are known."""
     evidence = {"seen": coverage.seen, "known": coverage.known, "unseen": list(coverage.unseen)}
     if coverage.seen == 0:
         text = "nothing can be said: no layer's units can be told alive or dead from these files alone"
-        advice = (
-            "give two checkpoints of one training with their optimizer's state, or one of Adam; or " + _MEASURE[12:]
-        )
+        advice = f"give two checkpoints of one training with their optimizer's state, or one of Adam\n{_MEASURE}"
+        if not dated:
+            advice = f"{_STEP}\n{advice}"
         yield Finding("blind", "severe", "the checkpoints", text, advice, evidence)
     elif coverage.unseen:
         names = ", ".join(coverage.unseen[:5]) + (" …" if len(coverage.unseen) > 5 else "")
         text = f"of {len(coverage.unseen)} of {coverage.known} layers nothing can be said: {names}"
-        yield Finding("unseen", "note", "the checkpoints", text, _MEASURE, evidence)
+        yield Finding("unseen", "warning", "the checkpoints", text, _MEASURE, evidence)
 
 
 def _undecided(verdict: Verdict, evidence: Mapping[str, Any], thresholds: Thresholds) -> Finding:
-    name, count = verdict.name, _of(verdict.silent, verdict)
+    name, count = named(verdict), _of(verdict.silent, verdict)
     if verdict.evidence == "measured":
         text = f"{name} is not decided: {count} fired on none of {verdict.samples or 0:,} examples"
         if (verdict.samples or 0) < thresholds.samples:
             text += f", which are fewer than {thresholds.samples:,}"
-        return Finding("silent", "warning", name, text, "give more examples, or later checkpoints", evidence)
+        return Finding("silent", "warning", verdict.name, text, "give more examples, or later checkpoints", evidence)
     need = f"{thresholds.patience} updates"
+    if not verdict.steps:
+        text = f"{name}: {count} had no gradient between the last two checkpoints, and nothing tells how long that was"
+        return Finding("too-short", "warning", verdict.name, text, _STEP, evidence)
     if not verdict.enough:
-        text = f"{name}: these checkpoints span {verdict.steps or 0:,} updates, too few to call a unit dead ({need})"
-        return Finding("too-short", "warning", name, text, "add an earlier or a later checkpoint", evidence)
+        many = f"{verdict.steps:,} update{'s' * (verdict.steps != 1)}"
+        text = f"{name}: these checkpoints tell of {many}, too few to call a unit dead ({need})"
+        if verdict.silent:
+            text += f"; {count} had no gradient lately"
+        return Finding("too-short", "warning", verdict.name, text, "add an earlier or a later checkpoint", evidence)
     text = f"{name} is not decided: {count} had no gradient lately, not yet for {need}"
-    return Finding("silent", "warning", name, text, "look again at the next checkpoint", evidence)
+    return Finding("silent", "warning", verdict.name, text, "look again at the next checkpoint", evidence)
+
+
+def named(verdict: Verdict) -> str:
+    """The layer as a sentence names it: nn.Sequential calls its layers 0, 2, 4."""
+    return f"layer {verdict.name}" if verdict.name.isdigit() else verdict.name
 
 
 def _are_dead(verdict: Verdict) -> str:
@@ -146,12 +161,17 @@ def _latest(death: Episode) -> Episode:
 
 def _advice(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds, settings: Mapping[str, Any]) -> str:
     lines = []
-    if judged.verdict.evidence != "measured":
-        lines.append(_MEASURE)
-    if deaths:
-        # Of each death the latest step that it can have been, and the highest rate that it can have used.
-        dated = [_latest(death) for death in deaths]
-        lines.append(advise(dated, Evidence((), (), (), settings, thresholds)))
+    if not judged.subject.dated:
+        lines.append(_STEP)
+    elif deaths:
+        # Of each death the latest step that it can have been, and the highest rate that it can have used. What few
+        # deaths used says nothing of the others.
+        told = [_latest(death) for death in deaths]
+        if sum(death.rate is not None for death in told) * 2 < len(told):
+            told = [replace(death, rate=None) for death in told]
+        lines.append(advise(told, Evidence((), (), (), settings, thresholds)))
     else:
         lines.append("these units were dead from the start: look at the initialization and at the inputs")
+    if judged.verdict.evidence != "measured":
+        lines.append(_MEASURE)
     return "\n".join(lines)

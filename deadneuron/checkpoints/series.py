@@ -93,7 +93,10 @@ def _subject(
         facts += traces[-1].evidence
     evidence = next((kind for kind in (REPLAY, STATE, WEIGHTS) if kind in kinds), "")
     told = tuple(dict.fromkeys(fact for fact in facts if fact))
-    return Subject(number, layer.name, layer.op, layer.units, tuple(looks), evidence, traces[0].never, partial, told)
+    dated = all(one.step is not None for one in traces)
+    return Subject(
+        number, layer.name, layer.op, layer.units, tuple(looks), evidence, traces[0].never, partial, dated, told
+    )
 
 
 def _opening(traces: Traces, following: Interval | None, patience: int) -> Look | None:
@@ -135,7 +138,19 @@ def _of_state(traces: Traces, patience: int) -> Look | None:
     still: Bools = traces.age >= patience  # NaN is not; inf, never, is
     first = max(traces.step - patience, 0)
     covers = min(patience, traces.step)
-    return Look(first, traces.step - 1, covers, still, None, None, _earliest(traces), _latest(traces))
+    span = (first, traces.step - 1, covers)
+    return Look(*span, still, None, None, _earliest(traces), _latest(traces), _waning(traces, still, covers))
+
+
+def _waning(traces: Traces, still: Bools, covers: int) -> Bools:
+    """[units] those that are not known to have had a gradient within the look. Where nothing can be proved (momentum),
+    an estimate of half the time is doubt enough."""
+    if traces.age_most is not None:
+        alive: Bools = traces.age_most < covers
+    else:
+        assert traces.age is not None
+        alive = traces.age < covers / 2  # NaN is not
+    return ~alive & ~still
 
 
 def _closed(traces: Traces, patience: int) -> Look:

@@ -16,7 +16,7 @@ from deadneuron.checkpoints.layouts.order import (
     is_only_one,
     names_in,
 )
-from deadneuron.checkpoints.layouts.steps import step_of
+from deadneuron.checkpoints.layouts.steps import epoch_named, step_of
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 
@@ -60,6 +60,7 @@ def compose(found: Found, place: str, names: Sequence[str]) -> Checkpoint:
         schedulers=found.schedulers,
         rates=rates,
         gaps=tuple(dict.fromkeys(gaps)),
+        epoch=found.epoch if found.epoch is not None else epoch_named(names),
         epoch_ended=found.epoch_ended,
         ordered=ordered,
     )

@@ -13,7 +13,7 @@ from typing import Any
 from deadneuron.checkpoints.contents import Opaque, Stored, Tree
 from deadneuron.checkpoints.layouts.foreign import decline_root
 from deadneuron.checkpoints.layouts.optimizers import Saved, saved_optimizer
-from deadneuron.checkpoints.layouts.steps import counters_in
+from deadneuron.checkpoints.layouts.steps import counters_in, epoch_in
 from deadneuron.errors import CheckpointError
 from deadneuron.records import Gap
 
@@ -50,6 +50,7 @@ class Found:
     schedulers: tuple[Mapping[str, Any], ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     rates: tuple[tuple[int, float], ...] = ()
+    epoch: int | None = None
     epoch_ended: bool = False
     gaps: tuple[Gap, ...] = ()
 
@@ -90,6 +91,7 @@ def layout_of(tree: Tree) -> Found:
         optimizers=_paired(optimizers, chosen),
         schedulers=schedulers,
         counters=counters,
+        epoch=epoch_in(root),
         epoch_ended=_epoch_ended(root, counters),
         gaps=(*tree.gaps, *gaps),
     )

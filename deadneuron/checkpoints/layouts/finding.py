@@ -6,11 +6,11 @@ import glob
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deadneuron.checkpoints.contents import Checkpoint
-from deadneuron.checkpoints.layouts.folders import SHARD, is_checkpoint, lies_beside
+from deadneuron.checkpoints.layouts.folders import SHARD, is_checkpoint, is_read, lies_beside
 from deadneuron.checkpoints.layouts.foreign import decline_file, decline_folder
 from deadneuron.checkpoints.layouts.names import natural
 from deadneuron.checkpoints.layouts.opening import SUFFIXES, open_checkpoint
@@ -29,8 +29,12 @@ class Series:
     gaps: tuple[Gap, ...]  # what was left out, and why
 
 
-def find_checkpoints(places: str | Path | Iterable[str | Path], allow: Collection[str] = ()) -> Series:
+def find_checkpoints(
+    places: str | Path | Iterable[str | Path], allow: Collection[str] = (), steps_per_epoch: int | None = None
+) -> Series:
     """Opens what `places` name: checkpoints of one architecture, each step once. Reads no weights.
+
+    steps_per_epoch: updates; gives a step to those that tell only their epoch.
 
     Raises `CheckpointError` where nothing is found, or where nothing of what is found can be read.
     """
@@ -46,7 +50,7 @@ def find_checkpoints(places: str | Path | Iterable[str | Path], allow: Collectio
     failure: CheckpointError | None = None
     for path in candidates:
         try:
-            opened.append(open_checkpoint(path, allow))
+            opened.append(_with_step(open_checkpoint(path, allow), steps_per_epoch))
         except CheckpointError as error:
             failure = failure or error
             gaps.append(Gap(str(path), f"it is not read: {error.what}{f': {error.todo}' if error.todo else ''}", 0))
@@ -57,6 +61,13 @@ def find_checkpoints(places: str | Path | Iterable[str | Path], allow: Collectio
         raise CheckpointError(what, where=failure.where, todo=failure.todo)
     one_model = _one_architecture(opened, gaps)
     return Series(tuple(_each_step_once(one_model, gaps)), tuple(gaps))
+
+
+def _with_step(one: Checkpoint, steps_per_epoch: int | None) -> Checkpoint:
+    if one.step is not None or one.epoch is None or steps_per_epoch is None:
+        return one
+    told = f"epoch {one.epoch} of {steps_per_epoch:,} updates"
+    return replace(one, step=one.epoch * steps_per_epoch, step_from=told)
 
 
 def _expand(path: Path, gaps: list[Gap]) -> list[Path]:
@@ -91,6 +102,11 @@ def _in_folder(folder: Path, gaps: list[Gap]) -> list[Path]:
     here = _files(folder, names, gaps) if not is_checkpoint(names) else []
     below = _folders(folder, names, gaps)
     if is_checkpoint(names):
+        beside = [folder / name for name in names if _is_other(folder / name)]
+        if beside:
+            called = ", ".join(path.name for path in beside[:4]) + (" …" if len(beside) > 4 else "")
+            reason = f"the folder itself is one checkpoint: files beside its weights are left out ({called})"
+            gaps.append(Gap(str(folder), reason, 0))
         return [*below, folder]
     if here or below:
         return [*here, *below]
@@ -111,6 +127,18 @@ def _in_folder(folder: Path, gaps: list[Gap]) -> list[Path]:
             return next(iter(holders.values()))
         level = [inner / name for inner in level for name in _names(inner)]
     return []
+
+
+def _is_other(path: Path) -> bool:
+    """Whether a file beside a checkpoint's own weights would be a checkpoint in another folder."""
+    name = path.name
+    return (
+        path.is_file()
+        and name.lower().endswith(SUFFIXES)
+        and not is_read(name)
+        and not lies_beside(name)
+        and SHARD.search(name) is None
+    )
 
 
 def _names(folder: Path) -> list[str]:

@@ -18,7 +18,10 @@ from deadneuron.records import Gap
 
 @contextmanager
 def gathered(
-    places: str | Path | Iterable[str | Path], allow: Collection[str] = (), progress: Progress | None = None
+    places: str | Path | Iterable[str | Path],
+    allow: Collection[str] = (),
+    progress: Progress | None = None,
+    steps_per_epoch: int | None = None,
 ) -> Iterator[Series]:
     """What `find_checkpoints` finds, addresses included ("s3://…", "hf://…"): their files are fetched, kept as long as
     the context lasts, and called by their addresses. Of a remote folder only what is read is fetched.
@@ -35,7 +38,7 @@ def gathered(
             if is_url(place):
                 addresses[str(path)] = shown(place).rstrip("/")
         try:
-            series = find_checkpoints(local, allow)
+            series = find_checkpoints(local, allow, steps_per_epoch)
         except CheckpointError as error:
             told = (_called(text, addresses) for text in (error.what, error.where, error.todo))
             what, where, todo = told

@@ -24,6 +24,7 @@ _IN_NAME = (
 # transformers calls its folders so. "checkpoint_5" may be the fifth time that it was saved, "checkpoint-5.pth.tar" is
 # what timm writes after epoch 5.
 _FOLDER = re.compile(r"^checkpoint-(\d{1,15})$")
+_EPOCH = re.compile(r"(?:^|[^a-z])(?:epoch|ep|e)[=_\-.]?(\d{1,9})(?![0-9.]*[0-9A-Za-z])", re.IGNORECASE)
 _SUFFIXES = re.compile(r"(?:\.(?:pt|pth|ckpt|bin|safetensors|tar|model))+$", re.IGNORECASE)
 
 
@@ -47,7 +48,7 @@ def step_of(
     for kind, name in zip(("the file's name", "the folder's name"), names, strict=False):
         if (step_in_name := _step_in(name)) is not None:
             return step_in_name, kind
-    return None, "nothing tells its step"
+    return None, ""
 
 
 def counters_in(root: Mapping[Any, Any]) -> dict[str, int]:
@@ -58,6 +59,21 @@ def counters_in(root: Mapping[Any, Any]) -> dict[str, int]:
         if value is not None and 0 <= value < 2**53 and value == int(value):
             found[key] = int(value)
     return found
+
+
+def epoch_in(root: Mapping[Any, Any]) -> int | None:
+    """The epoch that a training dict states."""
+    value = number_in(root.get("epoch"))
+    return int(value) if value is not None and 0 <= value < 2**31 and value == int(value) else None
+
+
+def epoch_named(names: Sequence[str]) -> int | None:
+    """The epoch that a file's or its folder's name tells."""
+    for name in names:
+        found = {int(digits) for digits in _EPOCH.findall(_SUFFIXES.sub("", name))}
+        if len(found) == 1:
+            return found.pop()
+    return None
 
 
 def _step_in(name: str) -> int | None:
