@@ -20,6 +20,7 @@ from deadneuron.checkpoints.moments import Moments, moments_of
 from deadneuron.checkpoints.momentum import momentum_of
 from deadneuron.checkpoints.owners import Owner, owners_of
 from deadneuron.checkpoints.reliability import SAYS
+from deadneuron.checkpoints.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 _SUMS = {"RMSprop": "square_avg", "Adadelta": "square_avg", "Adagrad": "sum"}
@@ -42,10 +43,11 @@ def traces_of(
     total = sum(_bytes(checkpoint, layer, owners) for layer in layers)
     done = 0
     found = []
-    for layer in layers:
-        found.append(_traces(checkpoint, layer, owners, patience, forensics))
-        done += _bytes(checkpoint, layer, owners)
-        told.advance(done, total)
+    with one_thread():
+        for layer in layers:
+            found.append(_traces(checkpoint, layer, owners, patience, forensics))
+            done += _bytes(checkpoint, layer, owners)
+            told.advance(done, total)
     return tuple(found)
 
 

@@ -94,8 +94,8 @@ class _Sums:
         v, _ = heads(state[decay.second], wanted, _COLUMNS)
         # What underflows here proves less, not more; NaN and Inf prove nothing.
         least = decay.ceiling * decay.ratio**patience * (1 + ROUNDING)
-        for (where, one), (_, other) in zip(pieces(m), pieces(v), strict=True):
-            one, other = one.float(), other.float()
+        for where in pieces(m):
+            one, other = m[where].float(), v[where].float()
             first, second = (one * one).sum(1), (other * other if decay.squared else other).sum(1)
             alive = ((first > least * second) & (first > _SURE) & (first < torch.inf)).numpy() & self.seen[where]
             self.first[where][alive] = first.numpy()[alive]
