@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deadneuron.checkpoints.ages import Decay, decay_of, estimate, most, saturation
 from deadneuron.checkpoints.contents import Part
-from deadneuron.checkpoints.moments import moments_of
+from deadneuron.checkpoints.moments import Asked, moments_of
 from deadneuron.checkpoints.owners import Owner
 
 KINDS = [("Adam", {}), ("Adam", {"amsgrad": True}), ("AdamW", {"weight_decay": 0.1}), ("NAdam", {}), ("RAdam", {})]
@@ -34,7 +34,9 @@ def trained(kind, more, gradients, dtype=torch.float32):
 def judged(owner, patience=100):
     decay = decay_of(owner)
     units = owner.moments[decay.first].shape[0]
-    return moments_of([(Part("weight", 0), decay, owner.moments, owner.number("eps"))], units, patience)
+    return moments_of(
+        [Asked(Part("weight", 0), decay, owner.moments, owner.step, owner.number("eps"))], units, patience
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -125,6 +127,6 @@ def test_ages_are_those_of_rows_that_stopped_one_after_another():
     for unit, age in enumerate(ages):
         gradients[500 - age :, unit] = 0
     said = judged(trained("Adam", {}, gradients))
-    assert np.abs(said.age - ages)[ages > 0].max() < 6
+    assert np.abs(said.age - ages)[ages > 0].max() < 5
     assert (said.age_most >= ages).all()
     assert said.saturates > 700
