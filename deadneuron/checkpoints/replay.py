@@ -17,6 +17,7 @@ from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progres
 from deadneuron.checkpoints.owners import Owner, owners_of
 from deadneuron.checkpoints.plans import Plan, plan_of
 from deadneuron.checkpoints.rows import still_rows, unchanged
+from deadneuron.checkpoints.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 
@@ -41,10 +42,11 @@ def replay(
     sizes = [_bytes(later, layer, owners[1]) for layer in layers]
     done = 0
     found = []
-    for layer, size in zip(layers, sizes, strict=True):
-        found.append(_interval(earlier, later, layer, owners, rates, forensics, screened))
-        done += size
-        told.advance(done, sum(sizes))
+    with one_thread():
+        for layer, size in zip(layers, sizes, strict=True):
+            found.append(_interval(earlier, later, layer, owners, rates, forensics, screened))
+            done += size
+            told.advance(done, sum(sizes))
     return tuple(found)
 
 

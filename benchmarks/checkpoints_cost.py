@@ -1,6 +1,6 @@
 """What judging checkpoints costs: one of 1 GB beside reading its bytes once, and the replay of a pair of 100 million.
 
-python benchmarks/checkpoints.py [evidence replay] [--write]      (about 4 minutes and 4 GB of temporary files)
+python benchmarks/checkpoints_cost.py [evidence replay] [--write]      (about 4 minutes and 4 GB of temporary files)
 
 Every measurement is made in a fresh process, with the file's pages in the cache. Memory is the peak that the kernel
 counted for it (VmHWM), less what it was after the imports.
@@ -237,7 +237,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             parts.append(f"## {TABLES[name].__doc__}\n\n{TABLES[name](Path(folder))}")
             print(parts[-1], flush=True)
-    made = f"`python benchmarks/checkpoints.py`, torch {torch.__version__}, CPU, {torch.get_num_threads()} threads"
+    made = f"`python benchmarks/checkpoints_cost.py`, torch {torch.__version__}, CPU, {torch.get_num_threads()} threads"
     how = f"{made}, {os.cpu_count()} cores; K = {UPDATES} updates, 1 unit of {DEAD} without a gradient."
     if asked.write:
         OUT.write_text(f"# What judging checkpoints costs\n\n{how}\n\n" + "\n\n".join(parts) + "\n", "utf-8")
