@@ -25,6 +25,7 @@ class Subject:
     evidence: str  # in a word or two: "replay", "Adam's state", "measured" …; empty where nothing is known
     never: Bools | None = None  # [units] never active before the first look
     partial: bool = False  # only that a unit is closed can be told, not that it is open
+    nonfinite: int = 0  # units with NaN or Inf at the last checkpoint
     dated: bool = True  # whether the looks' steps are known; else they only stand in order
     facts: tuple[str, ...] = ()  # what the evidence rests on and how reliable it is, a sentence each
     numbers: dict[str, Any] = field(default_factory=dict)  # further fields of the verdict (rare, dormant …)
@@ -45,11 +46,16 @@ class Judged:
         return [] if self.lives is None else [one for one in self.lives.episodes if one.last_step is None]
 
 
-def judge(subject: Subject, thresholds: Thresholds) -> Judged:
-    """The verdict on one layer; "unknown" without numbers where no look is known."""
+def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None) -> Judged:
+    """The verdict on one layer; "unknown" without numbers where no look is known.
+
+    `last_step` is that of the last checkpoint: what was known long before it says nothing of the end.
+    """
     known = [look for look in subject.looks if look.still is not None]
     if not known:
-        verdict = Verdict(subject.number, subject.name, subject.op, "unknown")
+        status: Status = "severe" if subject.nonfinite else "unknown"
+        bad = {"units": subject.units, "nonfinite": subject.nonfinite} if subject.nonfinite else {}
+        verdict = Verdict(subject.number, subject.name, subject.op, status, **bad)
         return Judged(subject, verdict, None, None)
     lives = find_lives(subject.number, subject.units, subject.looks, thresholds.patience, subject.never)
     if not subject.dated:  # then nobody's death can be dated, nor be told from a birth
@@ -65,7 +71,9 @@ def judge(subject: Subject, thresholds: Thresholds) -> Judged:
         site=subject.number,
         name=subject.name,
         op=subject.op,
-        status=_status(subject, dead, died, silent, steps, thresholds),
+        status=_status(
+            subject, dead, died, silent, steps, thresholds, lost=lost(subject, known, last_step, thresholds)
+        ),
         units=subject.units,
         dead=dead,
         born_dead=dead - died,
@@ -84,6 +92,7 @@ def judge(subject: Subject, thresholds: Thresholds) -> Judged:
         bound=bound(samples),
         window=(known[0].first, known[-1].last) if subject.dated else None,
         evidence=subject.evidence,
+        nonfinite=subject.nonfinite or None,
         **subject.numbers,
     )
     return Judged(subject, verdict, lives, _history(subject, lives) if subject.dated else None)
@@ -94,7 +103,18 @@ def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: 
     return steps >= thresholds.patience and (samples is None or samples >= thresholds.samples)
 
 
-def _status(subject: Subject, dead: int, died: int, silent: int, steps: int, thresholds: Thresholds) -> Status:
+def lost(subject: Subject, known: Sequence[Look], last_step: int | None, thresholds: Thresholds) -> bool:
+    """Whether nothing is known of the layer's units for a whole patience before the last checkpoint."""
+    return subject.dated and last_step is not None and last_step - 1 - known[-1].last >= thresholds.patience
+
+
+def _status(
+    subject: Subject, dead: int, died: int, silent: int, steps: int, thresholds: Thresholds, *, lost: bool
+) -> Status:
+    if subject.nonfinite:
+        return "severe"
+    if lost:
+        return "unknown"
     if dead / subject.units >= thresholds.severe:
         return "severe"
     if died / subject.units >= thresholds.warning:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -148,7 +149,11 @@ def _subject(
         alone = before is None or not measured.dated  # of its own: nothing is known of how long ago the last look was
         since = thresholds.patience if alone or before is None else window.last_step - before
         covers = since if window.samples >= thresholds.samples else 0
-        still = (window.active == 0) & ~blind
+        before_it = looks[-1].still if looks else None
+        if before_it is None:
+            before_it = np.zeros(site.units, dtype=np.bool_)
+        # What has NaN counts as active, and is neither active nor silent: it stays what it was.
+        still = np.where(blind, before_it, window.active == 0)
         rates = spans.get(window.last_step)
         looks.append(Look(window.first_step, window.last_step, covers, still, rates, window.samples))
         before = window.last_step
@@ -161,7 +166,6 @@ def _subject(
             "rare": int((fired & (last.active / last.rows < thresholds.rare)).sum()),
             "dormant": dormant(timeline.windows, thresholds.dormant),
             "saturated": None if flat is None else sum(flat),
-            "nonfinite": int((last.first_nonfinite >= 0).sum()),
             "closed_above": int((~fired & (last.above * 2 > last.sampled_rows)).sum()),
         }
     assert timeline is None or timeline.most == FOR_EVER
@@ -174,6 +178,7 @@ def _subject(
         tuple(looks),
         MEASURED if looks else "",
         dated=measured.dated,
+        nonfinite=int((windows[-1].first_nonfinite >= 0).sum()) if windows else 0,
         facts=facts,
         numbers=numbers,
     )

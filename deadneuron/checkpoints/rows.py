@@ -86,6 +86,8 @@ def unchanged(plan: Plan) -> bool:
     Such a buffer would decay if the optimizer stepped it, and other optimizers count their steps.
     """
     before, after = (state.get("momentum_buffer") for state in plan.states)
+    if plan.kinds[0] == "SGD" and before is None and plan.coupled and plan.rates is not None and plan.rates.any():
+        before, after = plan.weights  # they would have decayed
     if before is None or after is None or plan.kinds[0] != "SGD":
         return False
     for first, last in spans(before, 0, np.ones(before.length, dtype=np.bool_)):

@@ -11,6 +11,7 @@ from deadneuron.analysis.gravity import gravest
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence import traces_of
 from deadneuron.checkpoints.files.fetching import shown
+from deadneuron.checkpoints.finite import nonfinite_units
 from deadneuron.checkpoints.judging import Judged, judge
 from deadneuron.checkpoints.layers import find_layers, left_out
 from deadneuron.checkpoints.layouts.gathering import gathered
@@ -87,22 +88,30 @@ def _alone(
             comparing = _progress(on_progress, f"replaying {_at(before, number - 1)} to {_at(checkpoint, number)}")
             rates = rates_between(before, checkpoint)
             intervals.append(replay(before, checkpoint, layers, rates, forensics, comparing))
-    subjects = subjects_of(layers, traces, intervals, patience)
-    judged = _without_silent_norms([judge(subject, profile.thresholds) for subject in subjects])
     last = checkpoints[-1]
+    nonfinite = [nonfinite_units(last, layer) for layer in layers]
+    subjects = subjects_of(layers, traces, intervals, patience, _begun_anew(checkpoints[0]), nonfinite)
+    judged = _without_silent_norms([judge(subject, profile.thresholds, last.step) for subject in subjects])
     findings: list[Finding] = []
     for one in judged:
         layer = layers[one.subject.number]
-        findings += of_layer(one, profile.thresholds, settings_of(last, layer.parts[0].name))
+        findings += of_layer(one, profile.thresholds, settings_of(last, layer.parts[0].name), last.step)
         findings += of_norm(layer, traces[-1][one.subject.number], profile)
     seen = [*gaps, *(gap for one in checkpoints for gap in one.gaps), *left_out(last), *gaps_of(intervals)]
     how = [_how(number, traces, intervals) for number in range(len(checkpoints))]
     return _diagnosis(name, _weights(layers), checkpoints, how, judged, findings, seen, profile)
 
 
+def _begun_anew(checkpoint: Checkpoint) -> bool:
+    """Whether the optimizer has counted much fewer updates than the training has."""
+    states = (state for optimizer in checkpoint.optimizers for state in optimizer.states.values())
+    counts = [step for state in states if isinstance(step := state.get("step"), (int, float))]
+    return bool(counts) and checkpoint.stated is not None and max(counts) < 0.9 * checkpoint.stated
+
+
 def _without_silent_norms(judged: Sequence[Judged]) -> Sequence[Judged]:
     """Norms that stand alone and of which nothing is known are gaps, not layers: no gate stands behind most of them."""
-    known = [one for one in judged if one.lives is not None]
+    known = [one for one in judged if one.lives is not None or one.subject.nonfinite]
     return [one for one in judged if one.lives is not None or one.subject.op != "norm"] if known else judged
 
 
@@ -135,7 +144,9 @@ def _measured(
     findings = [
         finding
         for one, site in zip(judged, counted.sites, strict=True)
-        for finding in of_layer(one, profile.thresholds, settings_of(checkpoints[-1], site.feeder))
+        for finding in of_layer(
+            one, profile.thresholds, settings_of(checkpoints[-1], site.feeder), checkpoints[-1].step
+        )
     ]
     how = [measured.MEASURED] * len(checkpoints)
     return _diagnosis(name, counted.model, checkpoints, how, judged, findings, [*gaps, *counted.gaps], profile)

@@ -20,10 +20,21 @@ _STEP = (
 )
 
 
-def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """What one layer's verdict gives rise to; `settings` are those of its parameter group."""
+def of_layer(
+    judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any], last_step: int | None = None
+) -> Iterator[Finding]:
+    """What one layer's verdict gives rise to; `settings` are those of its parameter group, `last_step` is the last
+    checkpoint's."""
     verdict, subject = judged.verdict, judged.subject
     if not verdict.units:
+        return
+    if verdict.nonfinite:
+        text = f"{named(verdict)} has NaN or Inf in {_of(verdict.nonfinite, verdict)} at the last checkpoint"
+        how = "train again from before it, at a lower rate or with clipped gradients: what is NaN stays so"
+        yield Finding(
+            "nonfinite", "severe", verdict.name, text, how, {"units": verdict.units, "nonfinite": verdict.nonfinite}
+        )
+    if judged.lives is None:
         return
     deaths = [episode for episode in judged.lasting if not episode.born]
     evidence = _evidence(judged, deaths, thresholds)
@@ -42,7 +53,12 @@ def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]
         how = "this is initialization, inputs or an earlier training, and not this training's learning rate"
         yield Finding("born-dead", "note", verdict.name, text, how, evidence)
     if verdict.status == "unknown" and not subject.partial:
-        yield _undecided(verdict, evidence, thresholds)
+        gone = (
+            last_step is not None
+            and verdict.window is not None
+            and last_step - 1 - verdict.window[1] >= thresholds.patience
+        )
+        yield _lost(verdict, last_step or 0, evidence) if gone else _undecided(verdict, evidence, thresholds)
 
 
 def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]:
@@ -94,6 +110,12 @@ def _undecided(verdict: Verdict, evidence: Mapping[str, Any], thresholds: Thresh
         return Finding("too-short", "warning", verdict.name, text, "add an earlier or a later checkpoint", evidence)
     text = f"{name} is not decided: {count} had no gradient lately, not yet for {need}"
     return Finding("silent", "warning", verdict.name, text, "look again at the next checkpoint", evidence)
+
+
+def _lost(verdict: Verdict, last_step: int, evidence: Mapping[str, Any]) -> Finding:
+    seen = verdict.window[1] + 1 if verdict.window else 0
+    text = f"{named(verdict)}: nothing is known of it after step {seen:,}, and the last checkpoint is of step {last_step:,}"
+    return Finding("lost", "warning", verdict.name, text, _MEASURE, evidence)
 
 
 def named(verdict: Verdict) -> str:

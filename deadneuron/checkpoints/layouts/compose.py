@@ -60,6 +60,7 @@ def compose(found: Found, place: str, names: Sequence[str]) -> Checkpoint:
         schedulers=found.schedulers,
         rates=rates,
         gaps=tuple(dict.fromkeys(gaps)),
+        stated=next(iter(found.counters.values()), None),
         epoch=found.epoch if found.epoch is not None else epoch_named(names),
         epoch_ended=found.epoch_ended,
         ordered=ordered,

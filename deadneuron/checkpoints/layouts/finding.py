@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from deadneuron.checkpoints.contents import Checkpoint
@@ -206,6 +207,7 @@ def _one_architecture(opened: Sequence[Checkpoint], gaps: list[Gap]) -> list[Che
 
 def _each_step_once(opened: Sequence[Checkpoint], gaps: list[Gap]) -> list[Checkpoint]:
     """In order of steps. Of several at one step the first that is no copy ("last", "best") and has optimizer state."""
+    opened = _in_the_trainings_order(opened)
     steps: dict[int, list[Checkpoint]] = {}
     unknown = [one for one in opened if one.step is None]
     for one in opened:
@@ -220,6 +222,21 @@ def _each_step_once(opened: Sequence[Checkpoint], gaps: list[Gap]) -> list[Check
         gaps += [Gap(one.place, "nothing tells its step: it is left out", 0) for one in unknown]
         return kept
     return kept or sorted(unknown, key=lambda one: natural(one.place))
+
+
+def _in_the_trainings_order(opened: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+    """Where the optimizer was begun anew its own counts go back or repeat: then the training's counts are the steps."""
+    if any(one.stated is None or one.step is None for one in opened):
+        return opened
+    told = sorted(opened, key=lambda one: one.stated or 0)
+    pairs = list(pairwise(told))
+    anew = any((a.stated or 0) < (b.stated or 0) and (a.step or 0) >= (b.step or 0) for a, b in pairs)
+    anew |= any((one.step or 0) < (one.stated or 0) / 2 for one in told)
+    if not anew:
+        return opened
+    return [
+        replace(one, step=one.stated, step_from="the training's count (its optimizer was begun anew)") for one in told
+    ]
 
 
 def _preference(one: Checkpoint) -> tuple[bool, bool, tuple[tuple[int, int, str], ...]]:
