@@ -1,6 +1,6 @@
 """Long proofs: more seeds, kills, broken files and twins than a test suite has time for; docs/proof/<date>-*.md.
 
-python benchmarks/proof.py [seeds kills fuzz memory twins]      (all: about 20 minutes on two cores)
+python benchmarks/proof.py [seeds kills fuzz memory twins checkpoints]      (all: about 20 minutes on two cores)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fuzz_checkpoints import checkpoints
 from rich.progress import track
 
 import deadneuron
@@ -321,6 +322,7 @@ PROOFS: dict[str, Callable[[Path], str]] = {
     "fuzz": fuzz,
     "memory": memory,
     "twins": twins,
+    "checkpoints": checkpoints,
 }
 
 

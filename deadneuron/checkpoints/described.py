@@ -66,7 +66,7 @@ class Storages:
         if self.dtypes.setdefault(key, kind.dtype) != kind.dtype:
             raise ValueError("one storage of two kinds")
         if len(reference) == 6 and reference[5] is not None:
-            return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017,")
+            return Unreadable("torch storage", "a view of a storage, as torch wrote it before 2017")
         return Storage(key, kind.dtype)
 
 
@@ -103,7 +103,9 @@ def _integers(values: object) -> tuple[int, ...] | None:
 
 def parameter(data: object = None, *_: object) -> object:
     """Stands for torch._utils._rebuild_parameter and _with_state (data, requires_grad, hooks, state)."""
-    return data
+    if isinstance(data, (Rebuilt, Unreadable)):
+        return data
+    return Unreadable("torch.nn.Parameter", "a parameter without a tensor")
 
 
 def cpu_copy(data: object = None, dtype: object = None, *_: object) -> object:

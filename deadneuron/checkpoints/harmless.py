@@ -8,7 +8,6 @@ holds what no checkpoint needs is seen for what it is.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +27,7 @@ _STORAGES = {
 _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 _ONLY_ITS_CODE = "a kind of tensor that only its own code can read"
 
+ENCODE = "_codecs.encode"  # its stand-in is made anew for each file
 _BUILT: dict[str, Any] = {
     "torch._utils._rebuild_tensor": described.tensor,
     "torch._utils._rebuild_tensor_v2": described.tensor,
@@ -52,14 +52,14 @@ _BUILT: dict[str, Any] = {
     "builtins.tuple": standins.size,
     "builtins.dict": standins.plain_dict,
     "builtins.list": standins.plain_list,
-    "builtins.set": standins.plain_set,
-    "builtins.frozenset": standins.plain_set,
+    "builtins.set": standins.plain_list,
+    "builtins.frozenset": standins.plain_list,
     "builtins.complex": standins.complex_number,
-    "collections.OrderedDict": OrderedDict,
+    "collections.OrderedDict": standins.plain_dict,
     "collections.Counter": standins.plain_dict,
     "collections.defaultdict": standins.plain_dict,
     "collections.deque": standins.plain_list,
-    "_codecs.encode": standins.encoded,
+    ENCODE: standins.Encoder,
     "numpy.dtype": standins.NumpyDtype,
     "numpy.ndarray": standins.NumpyArray,
     **dict.fromkeys(("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"), standins.numpy_scalar),
@@ -93,10 +93,10 @@ _NEVER = ("sys", "os", "posix", "nt")  # torch refuses these whatever it is told
 # No training dict holds these: whoever finds them is not told how to let them in.
 _ALARMING = """sys. os. posix. nt. subprocess. builtins. importlib. runpy. operator. socket. shutil. ctypes. pty. code.
 codeop. pickle. marshal. types. webbrowser. pdb. timeit. profile. cProfile. bdb. asyncio. multiprocessing. pip. ssl.
-urllib. http. requests. torch.load torch.hub. torch.jit. torch.serialization. torch._inductor. torch.utils. pydoc."""
+urllib. http. requests. torch.load torch.hub. torch.jit. torch.serialization. torch._inductor. torch.utils. pydoc.
+torch._utils._import"""
 _ALARMING_ROOMS = tuple(_ALARMING.split())
 _SHOWN = 6
-ORDERED = "collections.OrderedDict"  # the one class that torch builds itself: its unpickler sets items on it
 
 
 def stand_ins(names: Iterable[str], allow: Collection[str], place: str) -> Mapping[str, Any]:
@@ -131,7 +131,7 @@ def _refusal(blocked: list[str], place: str) -> CheckpointError:
     more = f" and {len(blocked) - _SHOWN} more" if len(blocked) > _SHOWN else ""
     what = f"it names what no weights need: {', '.join(blocked[:_SHOWN])}{more}"
     if any(name.startswith(_ALARMING_ROOMS) for name in blocked):
-        todo = "do not trust this file: whoever loads it freely runs a command"
+        todo = "do not trust this file: loaded freely, it could run commands"
     else:
         ways = " ".join(f"--allow-global {name}" for name in blocked[:_SHOWN])
         todo = (

@@ -83,7 +83,7 @@ class OpenFile:
 
 def printable(text: str) -> str:
     """The text on one line and without control codes: names of files and of their members are others' words."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _refuse_irregular(mode: int, place: str) -> None:

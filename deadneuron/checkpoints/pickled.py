@@ -1,8 +1,8 @@
 """A pickle, looked at without being run, and rewritten so that it can name nothing but stand-ins of ours.
 
-The look lists every global that the pickle names and refuses what torch's own restricted unpickler does not read. The
-rewriting then replaces each global by a stand-in's name and each reference to a storage by a call of a stand-in, so
-that what torch is given names nothing from outside this room, whatever the file said.
+The look lists every global that the pickle names, and refuses what torch's own restricted unpickler does not read and
+what would hang it. The rewriting then replaces each global by a stand-in's name and each reference to a storage by a
+call of a stand-in, so that what torch is given names nothing from outside this room, whatever the file said.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deadneuron.checkpoints.opened import printable
+from deadneuron.checkpoints.stackkinds import Kinds, UnfitError
 from deadneuron.errors import CheckpointError
 
-LONGEST = 64 * 2**20  # bytes: the longest pickle that is read; tensors lie outside of it
+LONGEST = 32 * 2**20  # bytes: the longest pickle that is read; tensors lie outside of it
 _MOST = 3_000_000  # opcodes: what one can build of so many fits into a few hundred MB
+_SEEN = 2**20  # bytes that are looked through for the words of a refusal
 _GLOBALS = 1000  # different names
 _BIG = 10_000  # integers of more than 64 bits: they can be made to collide in dicts
 # What torch's restricted unpickler reads: all of protocol 2 that its pickler writes …
@@ -58,7 +60,7 @@ def look(raw: bytes, place: str, start: int = 0) -> Look:
     stream.seek(start)
     found: list[tuple[int, int, str]] = []
     storages: list[tuple[int, int]] = []
-    marks: list[int] = []
+    kinds = Kinds()
     names: set[str] = set()
     last_tuple = -1  # where the mark of the tuple on top of the stack lies
     count = big = 0
@@ -67,28 +69,25 @@ def look(raw: bytes, place: str, start: int = 0) -> Look:
             name, at = opcode.name, position or 0
             count += 1
             if name not in _READ_OPCODES or (name == "PROTO" and argument != 2):
-                raise _refused(name, argument, names, place)
+                raise _refused(name, argument, _seen(raw, start), place)
+            mark = kinds.follow(name, argument, at)
             if name == "GLOBAL":
                 end, full = _read_global(raw, at, place)
                 found.append((at, end, full))
                 names.add(full)
-            elif name == "MARK":
-                marks.append(at)
-            elif name in ("TUPLE", "APPENDS", "SETITEMS"):
-                last_tuple = marks.pop()
-                if name == "TUPLE":
-                    continue
             elif name == "BINPERSID":
                 if last_tuple < 0:
                     raise CheckpointError("a reference to a tensor is hidden", where=place, todo=_DEFAULT)
                 storages.append((last_tuple, at))
             elif name == "LONG1":
-                big += len(raw) > at + 1 and raw[at + 1] > 8
+                big += raw[at + 1] > 8
             if count > _MOST or len(names) > _GLOBALS or big > _BIG:
                 raise CheckpointError("its pickle holds too many things to be read safely", where=place, todo=_DEFAULT)
             if name not in ("BINPUT", "LONG_BINPUT"):
-                last_tuple = -1
-    except (ValueError, IndexError, OverflowError, MemoryError):  # ValueError: cut, an unknown opcode, no text
+                last_tuple = mark
+    except UnfitError as error:
+        raise CheckpointError(f"its pickle {error}", where=place, todo="do not trust this file") from None
+    except (ValueError, LookupError, OverflowError, MemoryError):  # ValueError: cut, an unknown opcode, no text
         what = "its pickle is damaged, or this is no checkpoint"
         raise CheckpointError(what, where=place, todo="fetch or save it again") from None
     return Look(raw, start, stream.tell(), tuple(found), tuple(storages))
@@ -137,11 +136,31 @@ def modern(module: str, name: str) -> str:
     return f"{module}.{name}"
 
 
-def _refused(name: str, argument: object, names: set[str], place: str) -> CheckpointError:
+def _seen(raw: bytes, start: int) -> list[str]:
+    """What a pickle of any protocol seems to name: for messages alone, since it may hide what it names."""
+    found: list[str] = []
+    texts = ["", ""]
+    try:
+        for opcode, argument, _ in pickletools.genops(io.BytesIO(raw[start : start + _SEEN])):
+            if opcode.name in ("GLOBAL", "INST"):
+                found.append(modern(*str(argument).split(" ", 1)))
+            elif opcode.name == "STACK_GLOBAL":
+                found.append(modern(*texts))
+            elif isinstance(argument, str):
+                texts = [texts[1], argument[:100]]
+    except (ValueError, IndexError, OverflowError, TypeError, MemoryError):
+        pass  # it is refused anyway
+    needed = ("torch._utils._rebuild", "collections.OrderedDict", "torch.storage")
+    odd = (name for name in dict.fromkeys(found) if not name.startswith(needed) and not name.endswith("Storage"))
+    return [printable(name) for name in odd]
+
+
+def _refused(name: str, argument: object, seen: list[str], place: str) -> CheckpointError:
+    beside = f", and names {', '.join(seen[:5])}" if seen else ""
     if name == "PROTO" or name in _LATER_OPCODES:
-        version = f" {argument}" if name == "PROTO" else ""
-        what = f"it is pickled with protocol{version or 's later than 2'}, which torch does not read safely either"
-        return CheckpointError(what, where=place, todo=_DEFAULT)
-    so_far = f", beside {', '.join(sorted(names)[:5])}" if names else ""
-    what = f"its pickle holds the instruction {name}, which torch.save does not write{so_far}"
+        version = f"protocol {argument}" if name == "PROTO" else "a protocol later than 2"
+        what = f"it is pickled with {version}, which torch does not read safely either{beside}"
+        todo = f"do not trust this file, unless you wrote it: then {_DEFAULT}" if seen else _DEFAULT
+        return CheckpointError(what, where=place, todo=todo)
+    what = f"its pickle holds the instruction {name}, which torch.save does not write{beside}"
     return CheckpointError(what, where=place, todo="do not trust this file")

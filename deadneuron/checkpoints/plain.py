@@ -117,7 +117,7 @@ def _leaf(
     if isinstance(value, Rebuilt):
         return stored(value, _path(frame, key))
     if isinstance(value, Unreadable):
-        gaps.append(Gap(f"{place}: {_path(frame, key)}", f"{value.reason} cannot be read", 0))
+        gaps.append(Gap(f"{place}: {_path(frame, key)}", f"{value.reason}: not read", 0))
         return Opaque(value.name)
     if isinstance(value, Storage):
         return Opaque("torch storage")

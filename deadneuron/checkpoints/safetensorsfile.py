@@ -81,7 +81,7 @@ def _entry(file: OpenFile, start: int, name: str, entry: dict[str, Any], gaps: l
     dtype = _DTYPES.get(kind)
     if dtype is None:
         shown = printable(str(kind))[:20]
-        gaps.append(Gap(f"{file.place}: {name}", f"numbers of the kind {shown} cannot be read", 0))
+        gaps.append(Gap(f"{file.place}: {name}", f"numbers of the kind {shown}: not read", 0))
         return Opaque(f"tensor of {shown}")
     rebuilt = Rebuilt(Storage("", dtype), dtype, 0, shape, contiguous(shape))
     return stored(rebuilt, file, Span(start + first, last - first), name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import re
 from typing import Any
 
 import numpy as np
 
-_SHORT = 32  # bytes: the longest number of numpy's
+_NUMBER = re.compile(r"[biufc]\d\d?")  # numpy's codes of numbers: "f8"
+_LONGEST = 64  # elements of a size, and of a key
 
 
 class _Settable(type):
@@ -76,32 +76,69 @@ _SCALAR = inert("numpy.generic")
 
 def numpy_scalar(dtype: object = None, raw: object = b"", *_: object) -> object:
     """A number of numpy's as Python's: learning rates and losses are logged so."""
-    if not isinstance(dtype, NumpyDtype) or not isinstance(raw, bytes) or len(raw) > _SHORT:
+    if not isinstance(dtype, NumpyDtype) or not isinstance(raw, bytes) or not _NUMBER.fullmatch(dtype.code):
         return _SCALAR()
     try:
         kind = np.dtype(dtype.order + dtype.code)
-    except (TypeError, ValueError):
+    except TypeError:  # no such width
         return _SCALAR()
-    if kind.kind not in "biufc" or kind.itemsize != len(raw):
+    if kind.itemsize != len(raw):
         return _SCALAR()
     return np.frombuffer(raw, kind)[0].item()
 
 
-def encoded(text: object = "", codec: object = "latin1", *_: object) -> bytes:
-    """Stands for _codecs.encode, as which protocol 2 writes bytes."""
-    if not isinstance(text, str) or codec not in ("latin1", "latin-1", "ascii", "utf-8"):
-        raise ValueError("bytes that no pickle writes so")
-    return text.encode("latin1" if codec == "latin-1" else str(codec))
+class Encoder:
+    """Stands for _codecs.encode, as which protocol 2 writes bytes; in all, no more than a pickle can hold."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, text: object = "", codec: object = "latin1", *_: object) -> bytes:
+        if not isinstance(text, str) or codec not in ("latin1", "latin-1", "ascii", "utf-8"):
+            raise ValueError("bytes that no pickle writes so")
+        self._left -= len(text)
+        if self._left < 0:
+            raise ValueError("more bytes than the pickle holds")
+        return text.encode(str(codec))
 
 
-def plain_dict(*arguments: object) -> OrderedDict[Any, Any]:
-    """Stands for dict and its kin; items are set afterwards, and state too, which a plain dict does not take."""
-    return OrderedDict(arguments[-1]) if arguments and isinstance(arguments[-1], dict) else OrderedDict()
+class Items(dict[Any, Any], metaclass=_Settable):
+    """Stands for a dict of any class: takes items, and state too, which it does not keep."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        super().__setitem__(hashable(key), value)
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def hashable(key: object) -> object:
+    """The key, unless its hash might walk far: a tuple that holds tuples. Raises ValueError."""
+    if isinstance(key, tuple) and (len(key) > _LONGEST or any(isinstance(one, tuple) for one in key)):
+        raise ValueError("a key that no dict of a checkpoint has")
+    return key
+
+
+# Nothing is copied below that a pickle can refer to again and again: what is small on disk would grow without end.
+
+
+def plain_dict(*arguments: object) -> dict[Any, Any]:
+    """Stands for dict and its kin, whose items are mostly set afterwards."""
+    last = arguments[-1] if arguments else None
+    if isinstance(last, dict):
+        return last  # of Counter and defaultdict
+    made = Items()
+    if isinstance(last, list):  # of OrderedDict in Python 2
+        for pair in last:
+            key, value = pair if isinstance(pair, (list, tuple)) else ()
+            made[key] = value
+        last.clear()
+    return made
 
 
 def plain_list(*arguments: object) -> list[Any]:
-    """Stands for list and its kin (deque)."""
-    return list(arguments[0]) if arguments and isinstance(arguments[0], (list, tuple)) else []
+    """Stands for list, set and their kin; the items of a deque are appended afterwards."""
+    return arguments[0] if arguments and isinstance(arguments[0], list) else []
 
 
 class DictLike(Inert):
@@ -110,16 +147,16 @@ class DictLike(Inert):
     name = "dict"
 
     def __new__(cls, *_: object, **__: object) -> Any:
-        return OrderedDict()
+        return Items()
 
 
 def size(values: object = (), *_: object) -> tuple[Any, ...]:
-    """Stands for torch.Size and tuple."""
-    return tuple(values) if isinstance(values, (list, tuple)) else ()
-
-
-def plain_set(values: Iterable[Any] = (), *_: object) -> set[Any]:
-    return set(values) if isinstance(values, (list, tuple)) else set()
+    """Stands for torch.Size and tuple, of a few plain values."""
+    if not isinstance(values, (list, tuple)) or len(values) > _LONGEST:
+        raise ValueError("a size that no tensor has")
+    made = tuple(values)
+    hashable(made)
+    return made
 
 
 def complex_number(real: object = 0.0, imaginary: object = 0.0, *_: object) -> complex:

@@ -14,14 +14,14 @@ import torch
 
 from deadneuron.checkpoints import standins
 from deadneuron.checkpoints.described import Storages
-from deadneuron.checkpoints.harmless import ORDERED, stand_ins
+from deadneuron.checkpoints.harmless import ENCODE, stand_ins
 from deadneuron.checkpoints.pickled import STORAGE, Look, rewritten
 from deadneuron.errors import CheckpointError
 
 _LOCK = threading.Lock()  # torch keeps the list of safe globals for the whole process
 _NUMBERS = itertools.count()
 _ROOM = "deadneuron_stand_ins"  # no such module exists: torch looks the names up in its list
-_ALWAYS = (standins.NumpyArray, standins.NumpyDtype, standins.Inert)
+_ALWAYS = (standins.NumpyArray, standins.NumpyDtype, standins.Inert, standins.Items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ def unpickled(looked: Look, allow: Collection[str], place: str) -> Unpickled:
     """
     storages = Storages()
     known = {**stand_ins(looked.names, allow, place), STORAGE: storages}
-    known.pop(ORDERED, None)
+    if ENCODE in known:
+        known[ENCODE] = standins.Encoder(most=len(looked.raw))
     with _LOCK:
         names = {name: f"{_ROOM}.n{next(_NUMBERS)}" for name in known}
         safe: list[Any] = [(known[name], names[name]) for name in known]
         safe += [(kind, f"{_ROOM}.n{next(_NUMBERS)}") for kind in _ALWAYS]
-        names[ORDERED] = ORDERED
         try:
             with torch.serialization.safe_globals(safe):
                 root = torch.load(_archive(rewritten(looked, names)), weights_only=True)
