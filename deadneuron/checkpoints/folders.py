@@ -45,6 +45,12 @@ def lies_beside(name: str) -> bool:
     return _BESIDE.match(name) is not None
 
 
+def is_read(name: str) -> bool:
+    """Whether a file of a checkpoint folder is opened, or its being there tells what the folder is."""
+    known = {_STATE, "config.json", ".metadata", "latest", "zero_to_fp32.py", "latest_checkpointed_iteration.txt"}
+    return name in known or name in _WEIGHTS or bool(_OPTIMIZER.match(name) or _SCHEDULER.match(name))
+
+
 def is_checkpoint(names: Collection[str]) -> bool:
     """Whether a folder of these entries is one checkpoint."""
     return bool({_STATE, *_WEIGHTS} & set(names))

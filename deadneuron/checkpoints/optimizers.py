@@ -131,20 +131,21 @@ def _by_order(
     lanes = [_lanes(one) for one in saved]
     both = list(zip(saved, lanes, strict=True))
     slots = [[[_shape(one.state(key)) for _, key in lane] for lane in own] for one, own in both]
+    decays = [[_decay(one, lane) for lane in own] for one, own in both]
     together = [group for one in slots for group in one]
     found: list[_Names] = []
     try:
-        joint = fits(order, trainable, together) if saved else None
+        joint = fits(order, trainable, together, [decay for own in decays for decay in own]) if saved else None
     except TooManyWays:
         joint = None
     first = 0
-    for one, in_order, shapes in zip(saved, lanes, slots, strict=True):
+    for one, in_order, shapes, own_decays in zip(saved, lanes, slots, decays, strict=True):
         ways, offset = joint, first
         first += len(shapes)
         own = {name: shape for name, shape in trainable.items() if name.startswith(one.of)}
         if ways is None or one.of:
             try:
-                ways, offset = fits(only(order, own), own, shapes), 0
+                ways, offset = fits(only(order, own), own, shapes, own_decays), 0
             except TooManyWays:
                 reason = "its groups lie over the model's names in too many ways: none of its state is used"
                 gaps.append(Gap(one.place, reason, 0))
@@ -167,6 +168,11 @@ def _lanes(saved: Saved) -> list[_Lane]:
     if len(lanes) >= _LOOP and all(len(lane) == 1 for lane in lanes):
         return [[entry for lane in lanes for entry in lane]]
     return lanes
+
+
+def _decay(saved: Saved, lane: _Lane) -> float | None:
+    found = {number_in(saved.groups[group].get("weight_decay")) for group, _ in lane}
+    return found.pop() if len(found) == 1 else None
 
 
 def _told(saved: Saved, lanes: list[_Lane], ways: Fits, offset: int, gaps: list[Gap]) -> _Names:
@@ -195,7 +201,8 @@ def _told(saved: Saved, lanes: list[_Lane], ways: Fits, offset: int, gaps: list[
         if all(rule == rules[0] for rule in rules):  # which of them does not matter
             members[name] = groups[0]
     if unclear:
-        reason = f"order and shapes do not tell whose state is whose for {_listed(unclear)}: it is not used"
+        reason = f"order and shapes do not tell whose state is whose for {_listed(unclear)}: it is not used "
+        reason += "(an optimizer that is made of model.named_parameters() saves their names)"
         gaps.append(Gap(saved.place, reason, 0))
     ungrouped = [name for slot in stateless for name in sorted(ways.names[slot]) if name not in members]
     if ungrouped:

@@ -98,6 +98,14 @@ def names_in(node: Node) -> list[str]:
     return found
 
 
+def spelled(node: Node) -> tuple[object, ...]:
+    """The order as plain tuples: equal where two nodes allow the same."""
+    return tuple(
+        tuple(tuple(item if isinstance(item, str) else spelled(item) for item in chain) for chain in phase)
+        for phase in node.phases
+    )
+
+
 def only(node: Node, names: Container[str]) -> Node:
     """The same order of fewer names."""
     phases = []

@@ -61,10 +61,22 @@ def test_what_order_and_shapes_tell(shapes, groups, expected):
 
 def test_too_many_ways_are_not_all_looked_at(monkeypatch):
     shapes = {f"layer{i}": W for i in range(12)}
-    monkeypatch.setattr(links, "_WORK", 300)
+    links._solved.cache_clear()
+    monkeypatch.setattr(links, "_WORK", 1000)
     with pytest.raises(TooManyWays):
         fits(in_order(shapes), shapes, [[W] for _ in range(12)])
     assert certain(shapes, [[W] * 12]) == [list(shapes)]
+
+
+def test_one_question_is_answered_once(monkeypatch):
+    shapes = {f"layer{i}": W for i in range(7)}
+    first = fits(in_order(shapes), shapes, [[W] * 7])
+    monkeypatch.setattr(links, "_WORK", 0)
+    assert fits(in_order(shapes), dict(shapes), [[W] * 7]) is first
+    for _ in range(2):
+        with pytest.raises(TooManyWays):  # another order is another question
+            fits(in_order([*shapes][::-1]), shapes, [[W] * 7])
+    links._solved.cache_clear()
 
 
 def test_sorted_names_are_walked_in_every_order_that_conventions_allow():

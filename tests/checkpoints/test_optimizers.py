@@ -190,6 +190,23 @@ def test_groups_as_people_make_them(groups):
     assert bool(left_out) == any("do not tell whose state" in gap.reason for gap in read.gaps)
 
 
+def test_a_norms_weight_and_bias_in_two_groups_are_told_by_their_decay():
+    """transformers decays a batch norm's weight and not its bias: both have one shape."""
+
+    def groups(model):
+        biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+        rest = [p for name, p in model.named_parameters() if not name.endswith("bias")]
+        return [{"params": rest, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}]
+
+    model, optimizer = trained(Convolutional, lambda model: torch.optim.Adam(groups(model), 0.01))
+    read = checkpoint(saved(model, optimizer))
+    assert agree(read.optimizers[0], model, optimizer) == {name for name, _ in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.1  # nothing tells any more
+    read = checkpoint(saved(model, optimizer))
+    assert "layers.1.weight" not in agree(read.optimizers[0], model, optimizer)
+
+
 def test_a_group_for_every_parameter_is_a_loop_over_them():
     """As mmcv and detectron2 make them."""
     model = nn.Sequential(*(nn.Linear(5, 5) for _ in range(4)))
