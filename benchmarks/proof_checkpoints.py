@@ -1,6 +1,6 @@
 """Evidence of checkpoints against recorded gradients: real trainings, planted and natural deaths, every optimizer.
 
-python benchmarks/proof_checkpoints.py [--seeds 5]      (about 10 minutes; writes docs/proof/<date>-checkpoints.md)
+python benchmarks/proof_checkpoints.py [--seeds 5]      (about 10 minutes; writes docs/proof/<date>-checkpoints-evidence.md)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deadneuron.checkpoints.replay import replay
 from deadneuron.profiles import load_profile
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "proof" / f"{date.today()}-checkpoints.md"
+OUT = ROOT / "docs" / "proof" / f"{date.today()}-checkpoints-evidence.md"
 sys.path.insert(0, str(ROOT / "tests"))  # the trainings are those of the tests
 
 from checkpoints.digits import MODELS, PLANTED, train  # noqa: E402

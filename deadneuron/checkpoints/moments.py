@@ -83,8 +83,6 @@ def moments_of(parts: Sequence[Asked], units: int, patience: int) -> Moments:
         age[seen] = guess[seen]
         never[seen] &= sums.zero[seen]
         broken |= sums.broken
-    # A unit that a later part did not look at has been proved alive by an earlier one.
-    never &= ~(bound < np.inf)
     age = np.where(never, np.inf, np.minimum(age, bound))
     age[broken] = np.nan
     return Moments(never & ~broken, age, np.where(broken, np.inf, bound), float(saturates))

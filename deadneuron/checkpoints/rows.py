@@ -47,7 +47,8 @@ def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool =
         index = torch.from_numpy(at)
         gathered.append((at + (where.start or 0), {name: value.index_select(0, index) for name, value in rows.items()}))
         entries += len(at) * next(iter(rows.values())).shape[1]
-        if entries >= _ENTRIES:
+        # Along another axis than the first every block has a little of each unit, and the last one has less.
+        if entries >= _ENTRIES or plan.part.axis != 0:
             _settle(plan, gathered, exact, near, forensics)
             gathered, entries = [], 0
     _settle(plan, gathered, exact, near, forensics)
@@ -55,18 +56,15 @@ def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool =
 
 
 def _settle(plan: Plan, gathered: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
-    """Step what has been gathered from blocks, and strike the units whose rows do not agree.
-
-    Along another axis than the first every block has a little of each unit, so that a unit may come several times.
-    """
+    """Step what has been gathered from blocks, and strike the units whose rows do not agree."""
     if not gathered:
         return
     at = np.concatenate([where for where, _ in gathered])
     rows = {name: torch.cat([one[name] for _, one in gathered]) for name in gathered[0][1]}
     for piece in pieces(next(iter(rows.values()))):
         agrees = _agreed(plan, {name: value[piece] for name, value in rows.items()}, forensics)
-        np.logical_and.at(exact, at[piece], agrees[0])
-        np.logical_and.at(near, at[piece], agrees[1])
+        exact[at[piece]] &= agrees[0]
+        near[at[piece]] &= agrees[1]
 
 
 def _ask_heads(plan: Plan, keys: tuple[str, ...], still: Bools, forensics: Forensics) -> None:

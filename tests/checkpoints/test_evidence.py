@@ -155,6 +155,23 @@ def test_rows_that_are_nan_are_unknown():
     np.testing.assert_array_equal(np.flatnonzero(said.never), [2])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 0.0])
+@pytest.mark.parametrize("variant", ["Adam", "momentum", "momentum with L2", "RMSprop"])
+def test_states_of_one_value_raise_nothing(variant, value):
+    checkpoint = stepped(wide(), maker(variant), Stops(3, {}))
+    for state in checkpoint.optimizers[0].states.values():
+        for key, one in state.items():
+            if isinstance(one, Stored):
+                state[key] = stored(torch.full(one.shape, value))
+    (said,) = traces(checkpoint)
+    if said.never is not None:
+        assert said.never.all() == (value == 0)
+    if said.age is not None and value != 0:
+        assert np.isnan(said.age).all()
+    if said.age is not None and said.never is not None and value == 0:
+        assert (said.age == np.inf).all()
+
+
 class Conv1D(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deadneuron.checkpoints.contents import Interval, Progress, Rates
+from deadneuron.checkpoints.contents import Interval, Layer, Part, Progress, Rates
 from deadneuron.checkpoints.layers import find_layers
 from deadneuron.checkpoints.replay import replay
 from deadneuron.profiles import load_profile
@@ -124,6 +124,43 @@ def test_small_chunks_change_nothing(monkeypatch):
     monkeypatch.setattr("deadneuron.checkpoints.rows._ENTRIES", 59)
     for screened in (True, False):
         np.testing.assert_array_equal(np.flatnonzero(answer("AdamW", kept, screened=screened).still), DEAD)
+
+
+def test_a_unit_along_the_second_axis_is_still_only_if_every_block_of_it_is(monkeypatch):
+    class Weight(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(53, 17))
+
+    def touch(step, parameters):
+        if step >= 0:
+            parameters["fc.weight"].grad[4, 3] = 0.1  # one weight of a unit that else has no gradient
+
+    kept = pair(maker("Adam"), nn.ModuleDict({"fc": Weight()}), dead=[2, 3, 5], axis=1, touch=touch)
+    layers = [Layer("fc", "linear", 17, (Part("fc.weight", 1),))]
+    for chunk in (17 * 4 * 3, 1 << 20):
+        monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (chunk,))
+        for screened in (True, False):
+            found = ask(kept, rates_of(23, 0.01), layers, screened=screened)
+            np.testing.assert_array_equal(np.flatnonzero(found.still), [2, 5])
+
+
+def test_a_gradient_that_a_sum_swallows_is_seen_by_its_weight():
+    """Adagrad's sum does not change by 1e-12, but the weight does, and far less than the tolerance allows others."""
+
+    def touch(step, parameters):
+        if step >= 0:
+            for parameter in parameters.values():
+                parameter.grad.zero_()
+            parameters["0.weight"].grad[3, 7] = 1e-6
+
+    model = nn.Sequential(nn.Linear(53, 17), nn.ReLU())
+    nn.init.constant_(model[0].weight, 1.0)
+    kept = pair(maker("Adagrad", lr=1.0), model, touch=touch, updates=1)
+    sums = [one.optimizers[0].states["0.weight"]["sum"].whole() for one in kept]
+    assert torch.equal(*sums)
+    for rates in (None, rates_of(1, 1.0)):
+        np.testing.assert_array_equal(np.flatnonzero(~ask(kept, rates).still), [3])
 
 
 def with_kind(kept, kind):
