@@ -162,7 +162,7 @@ def _untouched(sound: list[_Sound], key: str, units: int) -> Bools:
 def _closed(checkpoint: Checkpoint, layer: Layer, forensics: Forensics) -> tuple[Bools | None, tuple[str, ...]]:
     parts, weights = layer.parts, checkpoint.weights
     if layer.op.endswith(" + norm"):
-        if len(parts) < 3 or not all(len(weights[part.name].shape) == 1 for part in parts[:2]):
+        if len(parts) < 2 or not all(len(weights[part.name].shape) == 1 for part in parts[:2]):
             return None, ()
         beta, gamma = (weights[part.name] for part in parts[:2])
         return norm_closed(beta, gamma, forensics.norm_closed), (SAYS["norm"].format(limit=forensics.norm_closed),)

@@ -54,9 +54,11 @@ def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None
     known = [look for look in subject.looks if look.still is not None]
     if not known:
         status: Status = "severe" if subject.nonfinite else "unknown"
-        bad = {"units": subject.units, "nonfinite": subject.nonfinite} if subject.nonfinite else {}
-        verdict = Verdict(subject.number, subject.name, subject.op, status, **bad)
+        verdict = Verdict(subject.number, subject.name, subject.op, status)
+        if subject.nonfinite:
+            verdict = replace(verdict, units=subject.units, nonfinite=subject.nonfinite)
         return Judged(subject, verdict, None, None)
+    gone = lost(subject, known, last_step, thresholds)
     lives = find_lives(subject.number, subject.units, subject.looks, thresholds.patience, subject.never)
     if not subject.dated:  # then nobody's death can be dated, nor be told from a birth
         lives = replace(lives, episodes=())
@@ -71,9 +73,7 @@ def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None
         site=subject.number,
         name=subject.name,
         op=subject.op,
-        status=_status(
-            subject, dead, died, silent, steps, thresholds, lost=lost(subject, known, last_step, thresholds)
-        ),
+        status=_status(subject, dead, died, silent, steps, thresholds, lost=gone),
         units=subject.units,
         dead=dead,
         born_dead=dead - died,

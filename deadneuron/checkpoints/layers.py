@@ -1,8 +1,9 @@
 """Layers of a checkpoint from names and shapes alone: which rows belong to one unit, and what is left out.
 
-A batch norm that directly follows a linear or conv layer of as many units is one layer with it, under the norm's name: its
-beta and gamma tell. The weight before it may have a gradient through a skip connection, and the bias there has one of
-rounding noise, since the norm takes the mean away again. A layer, group or RMS norm stands alone, since the rows before it get a gradient from every unit.
+A batch norm that directly follows a linear or conv layer of as many units is one layer with it, under the norm's name:
+its beta and gamma tell. The weight before it may have a gradient through a skip connection, and the bias there has one
+of rounding noise, since the norm takes the mean away again. A layer, group or RMS norm stands alone, since the rows
+before it get a gradient from every unit.
 """
 
 from __future__ import annotations

@@ -80,29 +80,32 @@ def _interval(
     said = Interval(layer.name, earlier.step, later.step, None)
     if not plans:
         return replace(said, reason="; ".join(dict.fromkeys(reasons.values())) or "it has no parts")
-    still, exact, strayed = np.ones(layer.units, dtype=np.bool_), True, 0
+    still, exact = np.ones(layer.units, dtype=np.bool_), True
+    strayed = ~still
     for plan in plans:
         wanted = still
         still, bits = _still(_by_state(plan), wanted, forensics, screened, alone=len(plans) == 1)
         exact &= bits
-        free = int(in_free_motion(plan, wanted & ~still).sum())
-        if free:
-            return replace(said, reason=_MISTOLD.format(free=free, updates=plan.updates))
         if _by_state(plan) is not plan and still.any():
-            strayed += int((still & ~_still(plan, still, forensics, screened, alone=True)[0]).sum())
+            strayed |= still & ~_still(plan, still, forensics, screened, alone=True)[0]
+    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in plans)
+    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
+        return replace(said, reason=_MISTOLD.format(free=free, updates=updates))
     if still.all() and all(plan.identical for plan in plans):
         reason = "none of its weights changed: it was frozen or unused, or all of its units had no gradient"
         return replace(said, reason=f"{reason}; its optimizer keeps no state that would tell")
     span = _span(plans[0], owners[1].get(plans[0].part.name), rates)
     evidence = _evidence(plans, reasons, rates, forensics, exact)
-    if strayed:
-        evidence += f"; the weights of {strayed} of these units moved otherwise: by hand, or they are an average"
+    if (strayed & still).any():
+        count = int((strayed & still).sum())
+        evidence += f"; the weights of {count} of these units moved otherwise: by hand, or they are an average"
     return replace(said, still=still, evidence=evidence, rates=span)
 
 
 _MISTOLD = (
-    "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: steps "
-    "were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an average"
+    "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: "
+    "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
+    "average"
 )
 
 

@@ -114,7 +114,7 @@ def _undecided(verdict: Verdict, evidence: Mapping[str, Any], thresholds: Thresh
 
 def _lost(verdict: Verdict, last_step: int, evidence: Mapping[str, Any]) -> Finding:
     seen = verdict.window[1] + 1 if verdict.window else 0
-    text = f"{named(verdict)}: nothing is known of it after step {seen:,}, and the last checkpoint is of step {last_step:,}"
+    text = f"{named(verdict)}: nothing is known after step {seen:,}, and the last checkpoint is of step {last_step:,}"
     return Finding("lost", "warning", verdict.name, text, _MEASURE, evidence)
 
 

@@ -241,8 +241,10 @@ def test_nan_is_never_still():
         np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
 
 
-def test_another_rate_than_was_used_finds_nothing_still():
-    assert not ask(pair(maker("AdamW")), rates_of(23, 0.011)).still.any()
+def test_another_rate_than_was_used_is_told_and_adams_state_decides():
+    found = ask(pair(maker("AdamW")), rates_of(23, 0.011))
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert f"the weights of {len(DEAD)} of these units moved otherwise" in found.evidence
 
 
 # ── what cannot be told ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -231,7 +231,7 @@ def _in_the_trainings_order(opened: Sequence[Checkpoint]) -> Sequence[Checkpoint
     told = sorted(opened, key=lambda one: one.stated or 0)
     pairs = list(pairwise(told))
     anew = any((a.stated or 0) < (b.stated or 0) and (a.step or 0) >= (b.step or 0) for a, b in pairs)
-    anew |= any((one.step or 0) < (one.stated or 0) / 2 for one in told)
+    anew |= any((one.step or 0) < 0.75 * (one.stated or 0) for one in told)
     if not anew:
         return opened
     return [
