@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import proof proof-rate labs pictures docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import bench-checkpoints proof proof-rate labs pictures docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -46,8 +46,12 @@ bench-reference: $(VENV)/.dev ## What a reference batch costs (about 2 minutes)
 bench-import: $(VENV)/.dev ## What `import deadneuron` costs
 	$(BIN)/python benchmarks/importing.py --write
 
+bench-checkpoints: $(VENV)/.dev ## What judging checkpoints costs: 1 GB, and a pair of 100 million parameters (about 5 minutes)
+	$(BIN)/python benchmarks/checkpoints_cost.py --write
+
 proof: $(VENV)/.dev ## Long matrices and fuzzing; results under docs/proof/
 	$(BIN)/python benchmarks/proof.py
+	$(BIN)/python benchmarks/proof_checkpoints.py
 
 proof-rate: $(VENV)/.dev ## What ties deaths to the learning rate: causes, dither, branch, sweep (about 45 minutes)
 	$(BIN)/python benchmarks/proof_causes.py

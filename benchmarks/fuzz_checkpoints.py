@@ -1,6 +1,6 @@
 """Checkpoint files of all formats, mutated: each is read or refused in one line, and nothing else ever happens.
 
-python benchmarks/proof.py checkpoints        (20,000 files, some minutes on two cores)
+python benchmarks/proof.py checkpoints        (20,000 files, one or two minutes on two cores)
 python benchmarks/fuzz_checkpoints.py SEED…   (these files again, one by one, in this process)
 
 A worker reads the files in a process of little memory; whoever dies, hangs or needs more than that is found out by the

@@ -1,6 +1,6 @@
 """Long proofs: more seeds, kills, broken files and twins than a test suite has time for; docs/proof/<date>-*.md.
 
-python benchmarks/proof.py [seeds kills fuzz memory twins checkpoints]      (all: about 30 minutes on two cores)
+python benchmarks/proof.py [seeds kills fuzz memory twins checkpoints]      (all: about 20 minutes on two cores)
 """
 
 from __future__ import annotations

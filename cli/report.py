@@ -99,6 +99,16 @@ def report(
             min=1, help="Of that data at most so many batches.", show_default="all", rich_help_panel=CHECKPOINTS
         ),
     ] = None,
+    steps_per_epoch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="UPDATES",
+            help="Gives a step to checkpoints that tell only their epoch.",
+            show_default=False,
+            rich_help_panel=CHECKPOINTS,
+        ),
+    ] = None,
     allow_global: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,14 +135,23 @@ def report(
     can be read.
     """
     # Inside, so that --help does not wait for pandas.
-    from deadneuron.analysis.diagnosis import diagnose, fails
-    from deadneuron.frames import Run
-    from deadneuron.store.reader import read_folder
+    from deadneuron.analysis.gravity import fails
 
     check_output(output)
     run: Run | None
     if is_run(paths):
-        _refuse(model=model, data=data, batches=batches, allow_global=allow_global, only="checkpoints")
+        from deadneuron.analysis.diagnosis import diagnose
+        from deadneuron.frames import Run
+        from deadneuron.store.reader import read_folder
+
+        _refuse(
+            model=model,
+            data=data,
+            batches=batches,
+            allow_global=allow_global,
+            steps_per_epoch=steps_per_epoch,
+            only="checkpoints",
+        )
         stored = read_folder(paths[0])
         run = Run(stored, paths[0])
         diagnosis = diagnose(run, profile)
@@ -148,6 +167,7 @@ def report(
             batches=batches,
             allow=allow_global or (),
             profile="default" if profile is None else profile,
+            steps_per_epoch=steps_per_epoch,
         )
     publish(diagnosis, format_of(output) if format is None else format.value, output, run)
     if fail_on is not None and fails(diagnosis, fail_on.value):

@@ -36,8 +36,10 @@ def scan(
     batches: int | None,
     allow: Sequence[str],
     profile: str,
+    steps_per_epoch: int | None = None,
 ) -> Diagnosis:
     """The diagnosis of checkpoints, with a progress bar on stderr."""
+    _check(paths, model, data)
     from contextlib import redirect_stdout
 
     from rich.console import Console
@@ -57,9 +59,27 @@ def scan(
 
         scan_checkpoints = import_module("deadneuron.checkpoints.scan").scan_checkpoints
         diagnosis: Diagnosis = scan_checkpoints(
-            list(paths), profile=profile, allow=tuple(allow), batches=batches, on_progress=show, **found
+            list(paths),
+            profile=profile,
+            allow=tuple(allow),
+            batches=batches,
+            steps_per_epoch=steps_per_epoch,
+            on_progress=show,
+            **found,
         )
     return diagnosis
+
+
+def _check(paths: Sequence[str], model: str | None, data: str | None) -> None:
+    """Mistakes that can be told before torch is loaded."""
+    from deadneuron.errors import CheckpointError, UsageError
+
+    if (model is None) != (data is None):
+        missing = "--data" if data is None else "--model"
+        raise UsageError(f"{missing} is missing", todo="give both, to measure; or none of them")
+    for path in paths:
+        if "://" not in path and not any(sign in path for sign in "*?[") and not Path(path).exists():
+            raise CheckpointError("there is no such file or folder", where=path, todo="check the path")
 
 
 def _functions(model: str | None, data: str | None) -> dict[str, Any]:

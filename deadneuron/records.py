@@ -357,7 +357,8 @@ class Diagnosis:
         return max(seen, key=lambda v: (v.dead or 0) / (v.units or 1), default=None)
 
     def __str__(self) -> str:
-        lines = [f"{self.run}: {self.status} — {self.coverage.seen} of {self.coverage.known} activation sites seen"]
+        what = "activation sites seen" if self.source == "run" else "layers judged"
+        lines = [f"{self.run}: {self.status} — {self.coverage.seen} of {self.coverage.known} {what}"]
         lines += [str(finding) for finding in self.findings]
         return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from deadneuron.analysis.divergence import Output, of_run, output_of
 from deadneuron.analysis.divergence import of_site as divergence
 from deadneuron.analysis.episodes import find_episodes
 from deadneuron.analysis.findings import no_steps, of_coverage, of_site
+from deadneuron.analysis.gravity import gravest
 from deadneuron.analysis.rates import RateTable, deaths_of
 from deadneuron.analysis.signs import find_signs
 from deadneuron.analysis.start import first_step
@@ -30,7 +31,6 @@ from deadneuron.records import (
     Coverage,
     Diagnosis,
     Finding,
-    Level,
     Reference,
     Site,
     Status,
@@ -126,11 +126,6 @@ def diagnose(run: Run | str | Path, profile: str | Path | Profile | None = None)
     )
 
 
-def fails(diagnosis: Diagnosis, level: Level) -> bool:
-    """Whether a finding is at or above `level`."""
-    return any(LEVELS.index(finding.level) >= LEVELS.index(level) for finding in diagnosis.findings)
-
-
 def _settings(run: Run, site: Site) -> Mapping[str, Any]:
     """Momentum, betas … of the parameter group that feeds a site."""
     known = run.info.settings
@@ -162,9 +157,3 @@ def _of_all(run: Run, output: Output) -> Iterator[Status]:
         yield "unknown"
     if output.since is not None:
         yield "severe"
-
-
-def gravest(found: Sequence[Status | Level]) -> Status:
-    """The gravest of them; a note is no worse than healthy."""
-    order: tuple[Status, ...] = ("severe", "warning", "unknown")
-    return next((status for status in order if status in found), "healthy")

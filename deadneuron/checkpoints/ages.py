@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,11 +69,30 @@ def most(decay: Decay, ratio: Floats) -> Floats:
     return np.where(np.isnan(steps), np.inf, np.maximum(steps, 0.0))
 
 
-def estimate(decay: Decay, ratio: Floats, typical: float) -> Floats:
-    """Estimated steps since the last gradient of rows whose r was `typical` while they had some; inf where r is 0."""
+def estimate(decay: Decay, ratio: Floats, typical: float, step: int | None = None) -> Floats:
+    """Estimated steps since the last gradient of rows whose r was `typical` while they had some; inf where r is 0.
+
+    step: updates that the state has seen. While v still grows to its size, r is larger than it is later, by the factor
+    (1 - a^2n) / (1 - b^n) after n updates with independent gradients (that of m², over that of v); a row that stopped
+    early keeps it.
+    """
+    rate = math.log(1 / decay.ratio)
     with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.log(typical / ratio) / math.log(1 / decay.ratio)
+        steps = np.log(typical / ratio) / rate
+        if step is not None and not decay.squared:
+            plain = steps
+            for _ in range(_ROUNDS):
+                stopped = np.clip(step - steps, 1, step)
+                steps = plain + np.log(_early(decay, stopped) / _early(decay, np.float64(step))) / rate
     return np.maximum(steps, 0.0)
+
+
+_ROUNDS = 4  # of a fixed point whose slope is below 1/10
+
+
+def _early(decay: Decay, updates: Any) -> Any:
+    slow = decay.beta**2 / decay.ratio  # b
+    return (1 - decay.beta ** (2 * updates)) / (1 - slow**updates)
 
 
 def saturation(beta: float, size: float, smallest: float) -> float:

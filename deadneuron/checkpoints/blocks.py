@@ -54,13 +54,11 @@ def heads(stored: Stored, wanted: Bools, columns: int) -> tuple[Tensor, Bools]:
     return kept, seen
 
 
-def pieces(rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows [units, values] in pieces that torch works on in one thread: it shares out what has 2^15 entries or more,
-    and where other processes keep the cores busy, waiting for the other threads takes far longer than the work.
-    """
-    most = max(1, ((1 << 15) - 1) // max(1, rows.shape[1]))
+def pieces(rows: Tensor) -> Iterator[slice]:
+    """Rows [units, values] in pieces of at most 2^16 entries (or one row): several such tensors stay in the cache."""
+    most = max(1, (1 << 16) // max(1, rows.shape[1]))
     for first in range(0, rows.shape[0], most):
-        yield slice(first, first + most), rows[first : first + most]
+        yield slice(first, min(rows.shape[0], first + most))
 
 
 def width(stored: Stored, axis: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, units_in, width
+from deadneuron.checkpoints.blocks import by_unit, heads, spans, units_in, width
 from deadneuron.checkpoints.contents import Part, Stored
 from deadneuron.records import Bools
 
@@ -22,9 +22,7 @@ def certified(weight: Stored, part: Part, bias: Stored | None, units: int) -> Bo
         closed &= (bias.whole() <= 0).numpy()
     if part.axis == 0 and width(weight, 0) > _COLUMNS:
         few, seen = heads(weight, closed, _COLUMNS)
-        closed &= seen
-        for where, rows in pieces(few):
-            closed[where] &= (rows.amax(1) <= 0).numpy()
+        closed &= seen & (few.amax(1) <= 0).numpy()
     for first, last in spans(weight, part.axis, closed.copy()):
         where = units_in(part.axis, first, last)
         closed[where] &= (by_unit(weight.read(first, last), part.axis).amax(1) <= 0).numpy()

@@ -97,6 +97,8 @@ class Checkpoint:
     schedulers: tuple[Mapping[str, Any], ...] = ()  # state dicts of schedulers, plain values only
     rates: tuple[tuple[int, float], ...] = ()  # logged learning rates: (step, the rate that update step-1 used)
     gaps: tuple[Gap, ...] = ()  # what could not be read or told, and why
+    stated: int | None = None  # updates as the training counted them, where it did: the optimizer may have begun anew
+    epoch: int | None = None  # as its file or its name counts them: no step, but so many of them make one
     epoch_ended: bool = False  # its file tells that it was written at the end of an epoch
     ordered: bool = True  # `weights` stand in the model's order; False: safetensors sorted them, and nothing tells more
 

@@ -16,10 +16,11 @@ from deadneuron.checkpoints.ages import Decay, decay_of
 from deadneuron.checkpoints.blocks import by_unit, is_real, is_square, spans, units_in
 from deadneuron.checkpoints.closing import certified, norm_closed
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Part, Progress, Stored, Traces
-from deadneuron.checkpoints.moments import Moments, moments_of
+from deadneuron.checkpoints.moments import Asked, Moments, moments_of
 from deadneuron.checkpoints.momentum import momentum_of
 from deadneuron.checkpoints.owners import Owner, owners_of
 from deadneuron.checkpoints.reliability import SAYS
+from deadneuron.checkpoints.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 _SUMS = {"RMSprop": "square_avg", "Adadelta": "square_avg", "Adagrad": "sum"}
@@ -42,10 +43,11 @@ def traces_of(
     total = sum(_bytes(checkpoint, layer, owners) for layer in layers)
     done = 0
     found = []
-    for layer in layers:
-        found.append(_traces(checkpoint, layer, owners, patience, forensics))
-        done += _bytes(checkpoint, layer, owners)
-        told.advance(done, total)
+    with one_thread():
+        for layer in layers:
+            found.append(_traces(checkpoint, layer, owners, patience, forensics))
+            done += _bytes(checkpoint, layer, owners)
+            told.advance(done, total)
     return tuple(found)
 
 
@@ -114,7 +116,7 @@ def _of_state(layer: Layer, sound: list[_Sound], patience: int, traces: Traces) 
 
 
 def _of_moments(layer: Layer, pairs: list[tuple[_Sound, Decay]], patience: int, traces: Traces) -> Traces:
-    asked = [(one.part, decay, dict(one.owner.moments), one.owner.number("eps")) for one, decay in pairs]
+    asked = [Asked(one.part, decay, one.owner.moments, one.owner.step, one.owner.number("eps")) for one, decay in pairs]
     said = moments_of(asked, layer.units, patience)
     wide = pairs[-1][0]
     if len(pairs) > 1 and is_square(wide.weight):
@@ -122,7 +124,7 @@ def _of_moments(layer: Layer, pairs: list[tuple[_Sound, Decay]], patience: int, 
         # gainsays all of them, its units may lie along the other one.
         without = moments_of(asked[:-1], layer.units, patience)
         if _unproved(without, patience) and not _unproved(said, patience):
-            turned = [*asked[:-1], (replace(wide.part, axis=1 - wide.part.axis), *asked[-1][1:])]
+            turned = [*asked[:-1], replace(asked[-1], part=replace(wide.part, axis=1 - wide.part.axis))]
             other = moments_of(turned, layer.units, patience)
             said = other if _unproved(other, patience) else said
     half = any(moment.dtype == torch.float16 for one, _ in pairs for moment in one.owner.moments.values())
@@ -160,7 +162,7 @@ def _untouched(sound: list[_Sound], key: str, units: int) -> Bools:
 def _closed(checkpoint: Checkpoint, layer: Layer, forensics: Forensics) -> tuple[Bools | None, tuple[str, ...]]:
     parts, weights = layer.parts, checkpoint.weights
     if layer.op.endswith(" + norm"):
-        if len(parts) < 3 or not all(len(weights[part.name].shape) == 1 for part in parts[:2]):
+        if len(parts) < 2 or not all(len(weights[part.name].shape) == 1 for part in parts[:2]):
             return None, ()
         beta, gamma = (weights[part.name] for part in parts[:2])
         return norm_closed(beta, gamma, forensics.norm_closed), (SAYS["norm"].format(limit=forensics.norm_closed),)

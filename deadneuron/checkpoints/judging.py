@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Subject:
     evidence: str  # in a word or two: "replay", "Adam's state", "measured" …; empty where nothing is known
     never: Bools | None = None  # [units] never active before the first look
     partial: bool = False  # only that a unit is closed can be told, not that it is open
+    nonfinite: int = 0  # units with NaN or Inf at the last checkpoint
+    dated: bool = True  # whether the looks' steps are known; else they only stand in order
     facts: tuple[str, ...] = ()  # what the evidence rests on and how reliable it is, a sentence each
     numbers: dict[str, Any] = field(default_factory=dict)  # further fields of the verdict (rare, dormant …)
 
@@ -44,28 +46,38 @@ class Judged:
         return [] if self.lives is None else [one for one in self.lives.episodes if one.last_step is None]
 
 
-def judge(subject: Subject, thresholds: Thresholds) -> Judged:
-    """The verdict on one layer; "unknown" without numbers where no look is known."""
+def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None) -> Judged:
+    """The verdict on one layer; "unknown" without numbers where no look is known.
+
+    `last_step` is that of the last checkpoint: what was known long before it says nothing of the end.
+    """
     known = [look for look in subject.looks if look.still is not None]
     if not known:
-        verdict = Verdict(subject.number, subject.name, subject.op, "unknown")
+        status: Status = "severe" if subject.nonfinite else "unknown"
+        verdict = Verdict(subject.number, subject.name, subject.op, status)
+        if subject.nonfinite:
+            verdict = replace(verdict, units=subject.units, nonfinite=subject.nonfinite)
         return Judged(subject, verdict, None, None)
+    gone = lost(subject, known, last_step, thresholds)
     lives = find_lives(subject.number, subject.units, subject.looks, thresholds.patience, subject.never)
+    if not subject.dated:  # then nobody's death can be dated, nor be told from a birth
+        lives = replace(lives, episodes=())
     lasting = [one for one in lives.episodes if one.last_step is None]
     deaths = sorted((one for one in lasting if not one.born), key=lambda one: (one.first_step, one.latest or 0))
     middle = deaths[(len(deaths) - 1) // 2] if deaths else None
     dead, silent = int(lives.dead.sum()), int(lives.silent.sum())
+    died = len(deaths) if subject.dated else dead
     samples = known[-1].samples
     steps = sum(look.covers for look in known)
     verdict = Verdict(
         site=subject.number,
         name=subject.name,
         op=subject.op,
-        status=_status(subject, dead, len(deaths), silent, steps, thresholds),
+        status=_status(subject, dead, died, silent, steps, thresholds, lost=gone),
         units=subject.units,
         dead=dead,
-        born_dead=dead - len(deaths),
-        died=len(deaths),
+        born_dead=dead - died,
+        died=died,
         revived=len(lives.episodes) - len(lasting),
         silent=silent,
         silent_samples=samples if silent else None,
@@ -78,11 +90,12 @@ def judge(subject: Subject, thresholds: Thresholds) -> Judged:
         rates=middle.rates if middle else None,
         samples=samples,
         bound=bound(samples),
-        window=(known[0].first, known[-1].last),
+        window=(known[0].first, known[-1].last) if subject.dated else None,
         evidence=subject.evidence,
+        nonfinite=subject.nonfinite or None,
         **subject.numbers,
     )
-    return Judged(subject, verdict, lives, _history(subject, lives))
+    return Judged(subject, verdict, lives, _history(subject, lives) if subject.dated else None)
 
 
 def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: Thresholds) -> bool:
@@ -90,7 +103,18 @@ def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: 
     return steps >= thresholds.patience and (samples is None or samples >= thresholds.samples)
 
 
-def _status(subject: Subject, dead: int, died: int, silent: int, steps: int, thresholds: Thresholds) -> Status:
+def lost(subject: Subject, known: Sequence[Look], last_step: int | None, thresholds: Thresholds) -> bool:
+    """Whether nothing is known of the layer's units for a whole patience before the last checkpoint."""
+    return subject.dated and last_step is not None and last_step - 1 - known[-1].last >= thresholds.patience
+
+
+def _status(
+    subject: Subject, dead: int, died: int, silent: int, steps: int, thresholds: Thresholds, *, lost: bool
+) -> Status:
+    if subject.nonfinite:
+        return "severe"
+    if lost:
+        return "unknown"
     if dead / subject.units >= thresholds.severe:
         return "severe"
     if died / subject.units >= thresholds.warning:

@@ -1,8 +1,9 @@
 """Layers of a checkpoint from names and shapes alone: which rows belong to one unit, and what is left out.
 
-A batch norm that directly follows a linear or conv layer of as many units is one layer with it: beta and gamma first,
-then the weight. The bias before a norm is none of its parts: the norm takes the mean away again, and its gradient is
-rounding noise. A layer, group or RMS norm stands alone, since the rows before it get a gradient from every unit.
+A batch norm that directly follows a linear or conv layer of as many units is one layer with it, under the norm's name:
+its beta and gamma tell. The weight before it may have a gradient through a skip connection, and the bias there has one
+of rounding noise, since the norm takes the mean away again. A layer, group or RMS norm stands alone, since the rows
+before it get a gradient from every unit.
 """
 
 from __future__ import annotations
@@ -40,12 +41,11 @@ def _sort(checkpoint: Checkpoint) -> tuple[tuple[Layer, ...], tuple[Gap, ...]]:
     for at, (module, told) in enumerate(rowed):
         if at in norms.values():
             continue
-        parts, op = _parts(told), _op(told)
+        parts, op, name = _parts(told), _op(told), module.name
         if at in norms:
-            parts = _parts(rowed[norms[at]][1]) + tuple(part for part in parts if part.name != told.bias)
-            op += " + norm"
+            parts, op, name = _parts(rowed[norms[at]][1]), f"{op} + norm", rowed[norms[at]][0].name
         previous = _previous(checkpoint, told, layers) if checkpoint.ordered else None
-        layers.append(Layer(module.name, op, told.units, parts, previous))
+        layers.append(Layer(name, op, told.units, parts, previous))
     return tuple(layers), tuple(gaps)
 
 

@@ -29,6 +29,7 @@ class Look:
     samples: int | None = None  # independent examples that it was measured on
     earliest: Ints | None = None  # [units] of a unit that is still in it: its last activity was not before this step …
     latest: Ints | None = None  # … and not after this one, where it is known better than by the look before
+    waning: Bools | None = None  # [units] not still for the whole look, and not proved to be alive at its end either
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def find_lives(site: int, units: int, looks: Sequence[Look], patience: int, neve
     dead = np.zeros(units, dtype=bool)
     episodes: list[Episode] = []
     steps, dead_then, silent_then = [], [], []
+    silent = np.zeros(units, dtype=bool)
     before = -1
     for index, look in enumerate(looks):
         if look.still is None:
@@ -76,14 +78,15 @@ def find_lives(site: int, units: int, looks: Sequence[Look], patience: int, neve
         spells.alive = np.where(look.still, spells.alive, index)
         spells.revived = spells.revived | wakes
         dead, before = look.still & (spells.covered >= patience), index
+        silent = (look.still if look.waning is None else look.still | look.waning) & ~dead
         steps.append(look.last)
         dead_then.append(int(dead.sum()))
-        silent_then.append(int((look.still & ~dead).sum()))
+        silent_then.append(int(silent.sum()))
     episodes += [made.episode(int(unit), None) for unit in np.flatnonzero(dead)]
     return Lives(
         episodes=tuple(sorted(episodes, key=lambda episode: (episode.unit, episode.first_step))),
         dead=dead,
-        silent=(spells.began >= 0) & ~dead,
+        silent=silent,
         steps=tuple(steps),
         dead_then=tuple(dead_then),
         silent_then=tuple(silent_then),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,6 +50,7 @@ class Measured:
     windows: tuple[Window, ...]
     gaps: tuple[Gap, ...]
     model: str
+    dated: bool  # whether the steps of the checkpoints are known
 
 
 def measure(
@@ -95,6 +97,7 @@ def _measure(
     on_batch: OnBatch,
 ) -> Measured:
     gaps: list[Gap] = []
+    dated = all(checkpoint.step is not None for checkpoint in checkpoints)
     step = 0
 
     def note(where: str, reason: str) -> None:
@@ -106,7 +109,7 @@ def _measure(
     windows: list[Window] = []
     try:
         for number, checkpoint in enumerate(checkpoints):
-            step = checkpoint.step if checkpoint.step is not None else number
+            step = number if checkpoint.step is None else checkpoint.step  # without steps only the order is known
             gaps += load_weights(made, checkpoint)
             probe.after_drain()  # learned gates are read again
             for count, batch in enumerate(islice(_batches(data), batches)):
@@ -117,7 +120,7 @@ def _measure(
         sites = write_down(probe.sites, (), made, (), [], ())
     finally:
         probe.detach()
-    return Measured(sites, tuple(windows), tuple(dict.fromkeys(gaps)), type(made).__name__)
+    return Measured(sites, tuple(windows), tuple(dict.fromkeys(gaps)), type(made).__name__, dated)
 
 
 def subjects_of(
@@ -128,20 +131,29 @@ def subjects_of(
     `spans` gives, for a feeder, the lowest and highest rate of the updates from each checkpoint's step to the next one.
     """
     return [
-        _subject(site, [one for one in measured.windows if one.site == site.number], profile, spans(site.feeder))
+        _subject(
+            site, [one for one in measured.windows if one.site == site.number], profile, spans(site.feeder), measured
+        )
         for site in measured.sites
     ]
 
 
-def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Mapping[int, Span]) -> Subject:
+def _subject(
+    site: Site, windows: Sequence[Window], profile: Profile, spans: Mapping[int, Span], measured: Measured
+) -> Subject:
     thresholds = profile.thresholds
     looks: list[Look] = []
     before: int | None = None
     for window in windows:
         blind = window.first_nonfinite >= 0  # NaN counts as inside the gate
-        since = thresholds.patience if before is None else window.last_step - before
+        alone = before is None or not measured.dated  # of its own: nothing is known of how long ago the last look was
+        since = thresholds.patience if alone or before is None else window.last_step - before
         covers = since if window.samples >= thresholds.samples else 0
-        still = (window.active == 0) & ~blind
+        before_it = looks[-1].still if looks else None
+        if before_it is None:
+            before_it = np.zeros(site.units, dtype=np.bool_)
+        # What has NaN counts as active, and is neither active nor silent: it stays what it was.
+        still = np.where(blind, before_it, window.active == 0)
         rates = spans.get(window.last_step)
         looks.append(Look(window.first_step, window.last_step, covers, still, rates, window.samples))
         before = window.last_step
@@ -154,7 +166,6 @@ def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Map
             "rare": int((fired & (last.active / last.rows < thresholds.rare)).sum()),
             "dormant": dormant(timeline.windows, thresholds.dormant),
             "saturated": None if flat is None else sum(flat),
-            "nonfinite": int((last.first_nonfinite >= 0).sum()),
             "closed_above": int((~fired & (last.above * 2 > last.sampled_rows)).sum()),
         }
     assert timeline is None or timeline.most == FOR_EVER
@@ -166,6 +177,8 @@ def _subject(site: Site, windows: Sequence[Window], profile: Profile, spans: Map
         site.units,
         tuple(looks),
         MEASURED if looks else "",
+        dated=measured.dated,
+        nonfinite=int((windows[-1].first_nonfinite >= 0).sum()) if windows else 0,
         facts=facts,
         numbers=numbers,
     )

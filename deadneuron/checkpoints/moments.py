@@ -7,6 +7,7 @@ second time: less is lost by it than by summing rows of which most live.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,19 @@ class Moments:
     saturates: float
 
 
-def moments_of(parts: list[tuple[Part, Decay, dict[str, Stored], float]], units: int, patience: int) -> Moments:
-    """parts: with each its decay, its state and the eps of its optimizer; the feeder first.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One part, with its optimizer's state."""
+
+    part: Part
+    decay: Decay
+    state: dict[str, Stored]
+    step: int | None  # updates that the state has seen
+    eps: float
+
+
+def moments_of(parts: Sequence[Asked], units: int, patience: int) -> Moments:
+    """What the parts' states say; the feeder comes first.
 
     Units proved alive within `patience` steps by one part are not asked of the next.
     """
@@ -43,7 +55,8 @@ def moments_of(parts: list[tuple[Part, Decay, dict[str, Stored], float]], units:
     bound = np.full(units, np.inf)
     broken = np.zeros(units, dtype=np.bool_)
     saturates = np.inf
-    for part, decay, state, eps in parts:
+    for one in parts:
+        part, decay, state, eps = one.part, one.decay, one.state, one.eps
         alive = bound < patience
         wanted = ~alive
         wanted[np.flatnonzero(alive)[:: max(1, int(alive.sum()) // _SAMPLE)]] = True
@@ -65,13 +78,11 @@ def moments_of(parts: list[tuple[Part, Decay, dict[str, Stored], float]], units:
         typical = float(np.median(ratio[living])) if living.sum() >= 3 else decay.typical
         limit = saturation(decay.beta, sums.size(living, typical), torch.finfo(state[decay.first].dtype).tiny)
         saturates = min(saturates, limit)
-        guess = np.minimum(estimate(decay, ratio, typical), limit)
+        guess = np.minimum(estimate(decay, ratio, typical, one.step), limit)
         # Each part that is asked knows better than the one before it: it has more entries.
         age[seen] = guess[seen]
         never[seen] &= sums.zero[seen]
         broken |= sums.broken
-    # A unit that a later part did not look at has been proved alive by an earlier one.
-    never &= ~(bound < np.inf)
     age = np.where(never, np.inf, np.minimum(age, bound))
     age[broken] = np.nan
     return Moments(never & ~broken, age, np.where(broken, np.inf, bound), float(saturates))
@@ -94,8 +105,8 @@ class _Sums:
         v, _ = heads(state[decay.second], wanted, _COLUMNS)
         # What underflows here proves less, not more; NaN and Inf prove nothing.
         least = decay.ceiling * decay.ratio**patience * (1 + ROUNDING)
-        for (where, one), (_, other) in zip(pieces(m), pieces(v), strict=True):
-            one, other = one.float(), other.float()
+        for where in pieces(m):
+            one, other = m[where].float(), v[where].float()
             first, second = (one * one).sum(1), (other * other if decay.squared else other).sum(1)
             alive = ((first > least * second) & (first > _SURE) & (first < torch.inf)).numpy() & self.seen[where]
             self.first[where][alive] = first.numpy()[alive]

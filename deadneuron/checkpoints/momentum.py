@@ -30,11 +30,15 @@ def momentum_of(part: Part, buffer: Stored, weight: Stored | None, momentum: flo
             products[where] += (rows * own).sum(1).numpy()
             weights[where] += (own * own).sum(1).numpy()
     size = np.sqrt(_across(squares, products, weights) if weight is not None else squares)
+    moving = np.isfinite(size) & (size > 0)
+    if not moving.any():
+        nothing = squares == 0
+        return Moments(nothing, np.where(nothing, np.inf, np.nan), np.full(units, np.inf), 0.0)
     smallest = torch.finfo(buffer.dtype).tiny
     if weight is not None:  # what is left across the weights after rounding
-        smallest = max(smallest, float(np.sqrt(np.nanmedian(squares))) * torch.finfo(buffer.dtype).eps)
-    middle = float(np.nanmedian(size))
-    limit = saturation(momentum, middle, smallest)
+        smallest = max(smallest, float(np.sqrt(np.median(squares[moving]))) * torch.finfo(buffer.dtype).eps)
+    middle = float(np.median(size[moving]))  # where more than half of a layer is dead, this is a dead row's: ages seem
+    limit = saturation(momentum, middle, smallest)  # too low then
     with np.errstate(divide="ignore", invalid="ignore"):
         age = np.log(middle / size) / math.log(1 / momentum)
     age = np.minimum(np.maximum(age, 0.0), limit)

@@ -119,6 +119,9 @@ def _updates(earlier: Checkpoint, later: Checkpoint, first: Owner, last: Owner, 
         updates = (last.step or 0) - (first.step or 0)
         if updates < 0:
             return "its optimizer's state was reset in between: its step went back"
+        stated = None if earlier.stated is None or later.stated is None else later.stated - earlier.stated
+        if stated is not None and updates < stated / 2:
+            return f"its optimizer counts {updates:,} steps and the training {stated:,}: it was begun anew in between"
         if updates == 0:
             return "its optimizer never stepped it in between: it was frozen or unused, or its state was reset"
         return updates

@@ -14,9 +14,11 @@ import numpy as np
 
 from deadneuron.checkpoints.blocks import is_square
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Rates
+from deadneuron.checkpoints.freemotion import in_free_motion
 from deadneuron.checkpoints.owners import Owner, owners_of
 from deadneuron.checkpoints.plans import Plan, plan_of
 from deadneuron.checkpoints.rows import still_rows, unchanged
+from deadneuron.checkpoints.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 
@@ -41,10 +43,11 @@ def replay(
     sizes = [_bytes(later, layer, owners[1]) for layer in layers]
     done = 0
     found = []
-    for layer, size in zip(layers, sizes, strict=True):
-        found.append(_interval(earlier, later, layer, owners, rates, forensics, screened))
-        done += size
-        told.advance(done, sum(sizes))
+    with one_thread():
+        for layer, size in zip(layers, sizes, strict=True):
+            found.append(_interval(earlier, later, layer, owners, rates, forensics, screened))
+            done += size
+            told.advance(done, sum(sizes))
     return tuple(found)
 
 
@@ -78,14 +81,39 @@ def _interval(
     if not plans:
         return replace(said, reason="; ".join(dict.fromkeys(reasons.values())) or "it has no parts")
     still, exact = np.ones(layer.units, dtype=np.bool_), True
+    strayed = ~still
     for plan in plans:
-        still, bits = _still(plan, still, forensics, screened, alone=len(plans) == 1)
+        wanted = still
+        still, bits = _still(_by_state(plan), wanted, forensics, screened, alone=len(plans) == 1)
         exact &= bits
+        if _by_state(plan) is not plan and still.any():
+            strayed |= still & ~_still(plan, still, forensics, screened, alone=True)[0]
+    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in plans)
+    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
+        return replace(said, reason=_MISTOLD.format(free=free, updates=updates))
     if still.all() and all(plan.identical for plan in plans):
         reason = "none of its weights changed: it was frozen or unused, or all of its units had no gradient"
         return replace(said, reason=f"{reason}; its optimizer keeps no state that would tell")
     span = _span(plans[0], owners[1].get(plans[0].part.name), rates)
-    return replace(said, still=still, evidence=_evidence(plans, reasons, rates, forensics, exact), rates=span)
+    evidence = _evidence(plans, reasons, rates, forensics, exact)
+    if (strayed & still).any():
+        count = int((strayed & still).sum())
+        evidence += f"; the weights of {count} of these units moved otherwise: by hand, or they are an average"
+    return replace(said, still=still, evidence=evidence, rates=span)
+
+
+_MISTOLD = (
+    "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: "
+    "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
+    "average"
+)
+
+
+def _by_state(plan: Plan) -> Plan:
+    """Of Adam and its kin the state alone decides: the first moment forgets no gradient, it is counted by steps of its
+    own, and it depends neither on rates nor on weights, which may have been changed by hand."""
+    decides = plan.compared and not plan.coupled and "exp_avg" in plan.keys
+    return replace(plan, compared=False) if decides else plan
 
 
 def _still(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool, alone: bool) -> tuple[Bools, bool]:

@@ -76,6 +76,8 @@ def judge(module: Module, weights: Mapping[str, Stored]) -> Judged:
     names = _weights(tensors, weights)
     main = weights[names[-1]] if names else None
     bias = tensors.get("bias")
+    if bias is not None and len(weights[bias].shape) == 2 and any(len(weights[t].shape) == 3 for t in tensors.values()):
+        return Judged("none", "a stack of layers (experts): which axis holds its units cannot be told")
     if bias is not None and (not is_real(weights[bias]) or len(weights[bias].shape) != 1):
         bias = None  # GPT-2 keeps a mask under that name
     if main is None or len(main.shape) < 2:

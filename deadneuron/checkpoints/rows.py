@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from deadneuron.checkpoints.agreeing import Agreement, agreement
-from deadneuron.checkpoints.blocks import by_unit, spans, units_in
+from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, units_in, width
+from deadneuron.checkpoints.contents import Stored
 from deadneuron.checkpoints.plans import Plan
 from deadneuron.checkpoints.screening import screen_of
 from deadneuron.checkpoints.stepping import step_rows
 from deadneuron.records import Bools, Forensics, Ints
 
 _COLUMNS = 32  # of a row are asked first: a gradient that spares so many of its weights is rare
-_ENTRIES = (1 << 15) - 1  # that are stepped together, in one thread (see `pieces`): they stay in a core's cache
+
+_ENTRIES = 1 << 18  # of a tensor that are gathered before they are stepped
 
 Rows = dict[str, Tensor]
 """[rows, values] by name: "weight 0" of the earlier checkpoint, "exp_avg 1" of the later one …"""
@@ -34,21 +36,46 @@ def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool =
         return still & wanted, True
     if screened:
         _screen(plan, still, forensics)
-    exact, near = still.copy(), still.copy()
     keys = (*plan.keys, *(("weight",) if plan.compared or plan.coupled else ()))
-    pending: list[tuple[Ints, Rows]] = []
-    for where, rows in _blocks(plan, keys, still):
-        at = np.arange(len(still))[where]
-        chosen = np.flatnonzero(still[where] & near[where])
-        if not len(chosen):
-            continue
-        index = torch.from_numpy(chosen)
-        pending.append((at[chosen], {key: value[index] for key, value in rows.items()}))
-        if sum(next(iter(one.values())).numel() for _, one in pending) >= _ENTRIES:
-            _settle(plan, pending, exact, near, forensics)
-            pending = []
-    _settle(plan, pending, exact, near, forensics)
+    if plan.part.axis == 0 and width(plan.weights[0], 0) > _COLUMNS:
+        _ask_heads(plan, keys, still, forensics)
+    exact, near = still.copy(), still.copy()
+    gathered: list[tuple[Ints, Rows]] = []
+    entries = 0
+    for where, rows in _blocks(plan, keys, near):
+        at = np.flatnonzero(near[where])
+        index = torch.from_numpy(at)
+        gathered.append((at + (where.start or 0), {name: value.index_select(0, index) for name, value in rows.items()}))
+        entries += len(at) * next(iter(rows.values())).shape[1]
+        # Along another axis than the first every block has a little of each unit, and the last one has less.
+        if entries >= _ENTRIES or plan.part.axis != 0:
+            _settle(plan, gathered, exact, near, forensics)
+            gathered, entries = [], 0
+    _settle(plan, gathered, exact, near, forensics)
     return (exact, True) if exact.any() or not near.any() else (near, False)
+
+
+def _settle(plan: Plan, gathered: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
+    """Step what has been gathered from blocks, and strike the units whose rows do not agree."""
+    if not gathered:
+        return
+    at = np.concatenate([where for where, _ in gathered])
+    rows = {name: torch.cat([one[name] for _, one in gathered]) for name in gathered[0][1]}
+    for piece in pieces(next(iter(rows.values()))):
+        agrees = _agreed(plan, {name: value[piece] for name, value in rows.items()}, forensics)
+        exact[at[piece]] &= agrees[0]
+        near[at[piece]] &= agrees[1]
+
+
+def _ask_heads(plan: Plan, keys: tuple[str, ...], still: Bools, forensics: Forensics) -> None:
+    """Strike the rows whose first columns do not agree: many rows in one go, since a step of few entries takes as long
+    as one of many."""
+    asked = still.copy()
+    read = {name: heads(source, asked, _COLUMNS)[0] for name, source in _sources(plan, keys).items()}
+    at = np.flatnonzero(asked)
+    chosen = {name: value.index_select(0, torch.from_numpy(at)) for name, value in read.items()}
+    for piece in pieces(next(iter(chosen.values()))):
+        still[at[piece]] &= _agreed(plan, {name: value[piece] for name, value in chosen.items()}, forensics)[1]
 
 
 def unchanged(plan: Plan) -> bool:
@@ -57,6 +84,8 @@ def unchanged(plan: Plan) -> bool:
     Such a buffer would decay if the optimizer stepped it, and other optimizers count their steps.
     """
     before, after = (state.get("momentum_buffer") for state in plan.states)
+    if plan.kinds[0] == "SGD" and before is None and plan.coupled and plan.rates is not None and plan.rates.any():
+        before, after = plan.weights  # they would have decayed
     if before is None or after is None or plan.kinds[0] != "SGD":
         return False
     for first, last in spans(before, 0, np.ones(before.length, dtype=np.bool_)):
@@ -74,19 +103,18 @@ def _blocks(plan: Plan, keys: tuple[str, ...], still: Bools) -> Iterator[tuple[s
     for first, last in spans(plan.weights[0], axis, still.copy()):
         where = units_in(axis, first, last)
         if still[where].any():
-            sources = {
-                f"{key} {end}": plan.weights[end] if key == "weight" else plan.states[end].get(key)
-                for key in keys
-                for end in (0, 1)
-            }
-            yield (
-                where,
-                {
-                    name: by_unit(source.read(first, last), axis)
-                    for name, source in sources.items()
-                    if source is not None
-                },
-            )
+            sources = _sources(plan, keys)
+            yield where, {name: by_unit(source.read(first, last), axis) for name, source in sources.items()}
+
+
+def _sources(plan: Plan, keys: tuple[str, ...]) -> dict[str, Stored]:
+    """What to read of both checkpoints for these keys. A state that begins in between has no earlier half."""
+    named = {
+        f"{key} {end}": plan.weights[end] if key == "weight" else plan.states[end].get(key)
+        for key in keys
+        for end in (0, 1)
+    }
+    return {name: source for name, source in named.items() if source is not None}
 
 
 def _screen(plan: Plan, still: Bools, forensics: Forensics) -> None:
@@ -99,25 +127,6 @@ def _screen(plan: Plan, still: Bools, forensics: Forensics) -> None:
             {key: rows[f"{key} {end}"][:, :_COLUMNS] for key in keys if f"{key} {end}" in rows} for end in (0, 1)
         )
         still[where] &= screen(earlier, later).all(1).numpy()
-
-
-def _settle(plan: Plan, pending: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
-    """Step what has been gathered, and strike the units whose rows do not agree."""
-    if not pending:
-        return
-    at = np.concatenate([where for where, _ in pending])
-    rows = {key: torch.cat([one[key] for _, one in pending]) for key in pending[0][1]}
-    width = next(iter(rows.values())).shape[1]
-    agrees = _agreed(plan, {key: value[:, :_COLUMNS] for key, value in rows.items()}, forensics)
-    if width > _COLUMNS:
-        left = torch.from_numpy(np.flatnonzero(agrees[1]))
-        if len(left):
-            more = _agreed(plan, {key: value[left] for key, value in rows.items()}, forensics)
-            agrees[0][left] &= more[0]
-            agrees[1][left] &= more[1]
-    # Along another axis than the first a unit comes once a block: what was struck stays so.
-    np.logical_and.at(exact, at, agrees[0])
-    np.logical_and.at(near, at, agrees[1])
 
 
 def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> tuple[Bools, Bools]:

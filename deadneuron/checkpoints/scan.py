@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from deadneuron.analysis.diagnosis import gravest
-from deadneuron.checkpoints import measured
+from deadneuron.analysis.gravity import gravest
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.fetching import shown
-from deadneuron.checkpoints.gathering import gathered
+from deadneuron.checkpoints.files.fetching import shown
+from deadneuron.checkpoints.finite import nonfinite_units
 from deadneuron.checkpoints.judging import Judged, judge
 from deadneuron.checkpoints.layers import find_layers, left_out
+from deadneuron.checkpoints.layouts.gathering import gathered
+from deadneuron.checkpoints.layouts.schedules import rates_between
 from deadneuron.checkpoints.lives import Span
 from deadneuron.checkpoints.replay import replay
-from deadneuron.checkpoints.schedules import rates_between
 from deadneuron.checkpoints.sentences import of_coverage, of_layer, of_norm
 from deadneuron.checkpoints.series import gaps_of, rate_span, settings_of, subjects_of
 from deadneuron.errors import UsageError
@@ -37,6 +37,7 @@ def scan_checkpoints(
     profile: str | Profile = "default",
     allow: Collection[str] = (),
     batches: int | None = None,
+    steps_per_epoch: int | None = None,
     on_progress: OnProgress = lambda what, share: None,
 ) -> Diagnosis:
     """Judge checkpoints of one training: files, folders, globs, or fsspec URLs of them.
@@ -44,7 +45,8 @@ def scan_checkpoints(
     Without `model` and `data` the files alone speak: which units got no gradient between two checkpoints (replay of the
     optimizer with zero gradients), and what one checkpoint's optimizer state tells of the steps before it. With both,
     every checkpoint is measured: `model` is a module or a function that makes one, `data` an iterable of batches or a
-    function that gives one, of which at most `batches` are used.
+    function that gives one, of which at most `batches` are used. `steps_per_epoch` (updates) gives a step to
+    checkpoints that tell only their epoch.
 
     No code that stands in a checkpoint is run. `allow` names classes that a file mentions and that may be skipped.
 
@@ -61,7 +63,7 @@ def scan_checkpoints(
     addresses = [os.fspath(place) for place in places]
     name = ", ".join(map(shown, addresses[:3])) + (" …" if len(addresses) > 3 else "")
     fetching = _progress(on_progress, f"looking at {name}")
-    with gathered(addresses, allow, fetching) as found:
+    with gathered(addresses, allow, fetching, steps_per_epoch) as found:
         if model is not None:
             return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
         return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
@@ -86,17 +88,31 @@ def _alone(
             comparing = _progress(on_progress, f"replaying {_at(before, number - 1)} to {_at(checkpoint, number)}")
             rates = rates_between(before, checkpoint)
             intervals.append(replay(before, checkpoint, layers, rates, forensics, comparing))
-    subjects = subjects_of(layers, traces, intervals, patience)
-    judged = [judge(subject, profile.thresholds) for subject in subjects]
-    findings = [
-        finding
-        for one, layer in zip(judged, layers, strict=True)
-        for finding in of_layer(one, profile.thresholds, settings_of(checkpoints[-1], layer.parts[0].name))
-    ]
-    findings += [hint for layer, of in zip(layers, traces[-1], strict=True) for hint in of_norm(layer, of, profile)]
-    seen = [*gaps, *(gap for one in checkpoints for gap in one.gaps), *left_out(checkpoints[-1]), *gaps_of(intervals)]
+    last = checkpoints[-1]
+    nonfinite = [nonfinite_units(last, layer) for layer in layers]
+    subjects = subjects_of(layers, traces, intervals, patience, _begun_anew(checkpoints[0]), nonfinite)
+    judged = _without_silent_norms([judge(subject, profile.thresholds, last.step) for subject in subjects])
+    findings: list[Finding] = []
+    for one in judged:
+        layer = layers[one.subject.number]
+        findings += of_layer(one, profile.thresholds, settings_of(last, layer.parts[0].name), last.step)
+        findings += of_norm(layer, traces[-1][one.subject.number], profile)
+    seen = [*gaps, *(gap for one in checkpoints for gap in one.gaps), *left_out(last), *gaps_of(intervals)]
     how = [_how(number, traces, intervals) for number in range(len(checkpoints))]
     return _diagnosis(name, _weights(layers), checkpoints, how, judged, findings, seen, profile)
+
+
+def _begun_anew(checkpoint: Checkpoint) -> bool:
+    """Whether the optimizer has counted much fewer updates than the training has."""
+    states = (state for optimizer in checkpoint.optimizers for state in optimizer.states.values())
+    counts = [step for state in states if isinstance(step := state.get("step"), (int, float))]
+    return bool(counts) and checkpoint.stated is not None and max(counts) < 0.9 * checkpoint.stated
+
+
+def _without_silent_norms(judged: Sequence[Judged]) -> Sequence[Judged]:
+    """Norms that stand alone and of which nothing is known are gaps, not layers: no gate stands behind most of them."""
+    known = [one for one in judged if one.lives is not None or one.subject.nonfinite]
+    return [one for one in judged if one.lives is not None or one.subject.op != "norm"] if known else judged
 
 
 def _measured(
@@ -109,6 +125,8 @@ def _measured(
     batches: int | None,
     on_progress: OnProgress,
 ) -> Diagnosis:
+    from deadneuron.checkpoints import measured  # only here: what it needs takes seconds to import
+
     total = len(checkpoints)
 
     def on_batch(done: int, batch: int) -> None:
@@ -126,7 +144,9 @@ def _measured(
     findings = [
         finding
         for one, site in zip(judged, counted.sites, strict=True)
-        for finding in of_layer(one, profile.thresholds, settings_of(checkpoints[-1], site.feeder))
+        for finding in of_layer(
+            one, profile.thresholds, settings_of(checkpoints[-1], site.feeder), checkpoints[-1].step
+        )
     ]
     how = [measured.MEASURED] * len(checkpoints)
     return _diagnosis(name, counted.model, checkpoints, how, judged, findings, [*gaps, *counted.gaps], profile)
@@ -145,7 +165,8 @@ def _diagnosis(
     verdicts = tuple(one.verdict for one in judged)
     unseen = tuple(verdict.name for verdict in verdicts if verdict.units is None)
     coverage = Coverage(len(verdicts) - len(unseen), len(verdicts), unseen)
-    told = [*findings, *of_coverage(coverage)]
+    dated = all(checkpoint.step is not None for checkpoint in checkpoints)
+    told = [*findings, *of_coverage(coverage, dated=dated)]
     blind: list[Status] = [] if coverage.seen else ["unknown"]
     steps = [checkpoint.step for checkpoint in checkpoints if checkpoint.step is not None]
     return Diagnosis(
@@ -202,7 +223,7 @@ def _how(number: int, traces: Sequence[Sequence[Traces]], intervals: Sequence[Se
         said.append("its optimizer's state")
     if not said and any(one.closed is not None for one in traces[number]):
         said.append("the signs of its weights")
-    return ", ".join(said) or "nothing: it gives no evidence alone"
+    return ", ".join(said) or "none alone"
 
 
 def _at(checkpoint: Checkpoint, number: int) -> str:

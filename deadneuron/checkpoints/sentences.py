@@ -13,32 +13,52 @@ from deadneuron.checkpoints.series import is_hint
 from deadneuron.profiles import Profile
 from deadneuron.records import Coverage, Episode, Finding, Thresholds, Verdict
 
-_MEASURE = "measure it: add --model module:factory --data module:batches, and each unit is counted on your own examples"
+_MEASURE = "measure it: with --model module:factory --data module:batches each unit is counted on your own examples"
+_STEP = (
+    'tell how many updates lie between them: save the step ("step" in the dict), call the files step_<N>.pt, or say '
+    "--steps-per-epoch N where they tell their epoch"
+)
 
 
-def of_layer(judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """What one layer's verdict gives rise to; `settings` are those of its parameter group."""
+def of_layer(
+    judged: Judged, thresholds: Thresholds, settings: Mapping[str, Any], last_step: int | None = None
+) -> Iterator[Finding]:
+    """What one layer's verdict gives rise to; `settings` are those of its parameter group, `last_step` is the last
+    checkpoint's."""
     verdict, subject = judged.verdict, judged.subject
     if not verdict.units:
+        return
+    if verdict.nonfinite:
+        text = f"{named(verdict)} has NaN or Inf in {_of(verdict.nonfinite, verdict)} at the last checkpoint"
+        how = "train again from before it, at a lower rate or with clipped gradients: what is NaN stays so"
+        yield Finding(
+            "nonfinite", "severe", verdict.name, text, how, {"units": verdict.units, "nonfinite": verdict.nonfinite}
+        )
+    if judged.lives is None:
         return
     deaths = [episode for episode in judged.lasting if not episode.born]
     evidence = _evidence(judged, deaths, thresholds)
     advice = _advice(judged, deaths, thresholds, settings)
     if verdict.stuck:
         parts = _parts(verdict)
-        text = (
-            f"{verdict.name} is stuck: {_of(verdict.dead, verdict)} {_are_dead(verdict)}{parts}{_when(deaths, verdict)}"
-        )
+        many = f"{_of(verdict.dead, verdict)} {_are_dead(verdict)}"
+        text = f"{named(verdict)} is stuck: {many}{parts}{_when(deaths, verdict)}"
         yield Finding("stuck", "severe", verdict.name, text, advice, evidence)
     elif (verdict.died or 0) / verdict.units >= thresholds.warning:
-        text = f"{verdict.name} is dying: {_of(verdict.died, verdict)} {_are_dead(verdict)}{_when(deaths, verdict)}"
+        many = f"{_of(verdict.died, verdict)} {_are_dead(verdict)}"
+        text = f"{named(verdict)} is dying: {many}{_when(deaths, verdict)}"
         yield Finding("dying", "warning", verdict.name, text, advice, evidence)
     if not verdict.stuck and (verdict.born_dead or 0) / verdict.units >= thresholds.warning:
-        text = f"{verdict.name}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
+        text = f"{named(verdict)}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
         how = "this is initialization, inputs or an earlier training, and not this training's learning rate"
         yield Finding("born-dead", "note", verdict.name, text, how, evidence)
     if verdict.status == "unknown" and not subject.partial:
-        yield _undecided(verdict, evidence, thresholds)
+        gone = (
+            last_step is not None
+            and verdict.window is not None
+            and last_step - 1 - verdict.window[1] >= thresholds.patience
+        )
+        yield _lost(verdict, last_step or 0, evidence) if gone else _undecided(verdict, evidence, thresholds)
 
 
 def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]:
@@ -56,34 +76,51 @@ def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]
     yield Finding("norm-closed", "note", layer.name, text, _MEASURE, evidence)
 
 
-def of_coverage(coverage: Coverage) -> Iterator[Finding]:
-    """Layers that nothing is known of."""
+def of_coverage(coverage: Coverage, *, dated: bool = True) -> Iterator[Finding]:
+    """Layers that nothing is known of; `dated` tells whether the steps of the checkpoints are known."""
     evidence = {"seen": coverage.seen, "known": coverage.known, "unseen": list(coverage.unseen)}
     if coverage.seen == 0:
         text = "nothing can be said: no layer's units can be told alive or dead from these files alone"
-        advice = (
-            "give two checkpoints of one training with their optimizer's state, or one of Adam; or " + _MEASURE[12:]
-        )
+        advice = f"give two checkpoints of one training with their optimizer's state, or one of Adam\n{_MEASURE}"
+        if not dated:
+            advice = f"{_STEP}\n{advice}"
         yield Finding("blind", "severe", "the checkpoints", text, advice, evidence)
     elif coverage.unseen:
         names = ", ".join(coverage.unseen[:5]) + (" …" if len(coverage.unseen) > 5 else "")
         text = f"of {len(coverage.unseen)} of {coverage.known} layers nothing can be said: {names}"
-        yield Finding("unseen", "note", "the checkpoints", text, _MEASURE, evidence)
+        yield Finding("unseen", "warning", "the checkpoints", text, _MEASURE, evidence)
 
 
 def _undecided(verdict: Verdict, evidence: Mapping[str, Any], thresholds: Thresholds) -> Finding:
-    name, count = verdict.name, _of(verdict.silent, verdict)
+    name, count = named(verdict), _of(verdict.silent, verdict)
     if verdict.evidence == "measured":
         text = f"{name} is not decided: {count} fired on none of {verdict.samples or 0:,} examples"
         if (verdict.samples or 0) < thresholds.samples:
             text += f", which are fewer than {thresholds.samples:,}"
-        return Finding("silent", "warning", name, text, "give more examples, or later checkpoints", evidence)
+        return Finding("silent", "warning", verdict.name, text, "give more examples, or later checkpoints", evidence)
     need = f"{thresholds.patience} updates"
+    if not verdict.steps:
+        text = f"{name}: {count} had no gradient between the last two checkpoints, and nothing tells how long that was"
+        return Finding("too-short", "warning", verdict.name, text, _STEP, evidence)
     if not verdict.enough:
-        text = f"{name}: these checkpoints span {verdict.steps or 0:,} updates, too few to call a unit dead ({need})"
-        return Finding("too-short", "warning", name, text, "add an earlier or a later checkpoint", evidence)
+        many = f"{verdict.steps:,} update{'s' * (verdict.steps != 1)}"
+        text = f"{name}: these checkpoints tell of {many}, too few to call a unit dead ({need})"
+        if verdict.silent:
+            text += f"; {count} had no gradient lately"
+        return Finding("too-short", "warning", verdict.name, text, "add an earlier or a later checkpoint", evidence)
     text = f"{name} is not decided: {count} had no gradient lately, not yet for {need}"
-    return Finding("silent", "warning", name, text, "look again at the next checkpoint", evidence)
+    return Finding("silent", "warning", verdict.name, text, "look again at the next checkpoint", evidence)
+
+
+def _lost(verdict: Verdict, last_step: int, evidence: Mapping[str, Any]) -> Finding:
+    seen = verdict.window[1] + 1 if verdict.window else 0
+    text = f"{named(verdict)}: nothing is known after step {seen:,}, and the last checkpoint is of step {last_step:,}"
+    return Finding("lost", "warning", verdict.name, text, _MEASURE, evidence)
+
+
+def named(verdict: Verdict) -> str:
+    """The layer as a sentence names it: nn.Sequential calls its layers 0, 2, 4."""
+    return f"layer {verdict.name}" if verdict.name.isdigit() else verdict.name
 
 
 def _are_dead(verdict: Verdict) -> str:
@@ -146,12 +183,17 @@ def _latest(death: Episode) -> Episode:
 
 def _advice(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds, settings: Mapping[str, Any]) -> str:
     lines = []
-    if judged.verdict.evidence != "measured":
-        lines.append(_MEASURE)
-    if deaths:
-        # Of each death the latest step that it can have been, and the highest rate that it can have used.
-        dated = [_latest(death) for death in deaths]
-        lines.append(advise(dated, Evidence((), (), (), settings, thresholds)))
+    if not judged.subject.dated:
+        lines.append(_STEP)
+    elif deaths:
+        # Of each death the latest step that it can have been, and the highest rate that it can have used. What few
+        # deaths used says nothing of the others.
+        told = [_latest(death) for death in deaths]
+        if sum(death.rate is not None for death in told) * 2 < len(told):
+            told = [replace(death, rate=None) for death in told]
+        lines.append(advise(told, Evidence((), (), (), settings, thresholds)))
     else:
         lines.append("these units were dead from the start: look at the initialization and at the inputs")
+    if judged.verdict.evidence != "measured":
+        lines.append(_MEASURE)
     return "\n".join(lines)

@@ -21,11 +21,23 @@ def subjects_of(
     traces: Sequence[Sequence[Traces]],
     intervals: Sequence[Sequence[Interval]],
     patience: int,
+    begun_anew: bool = False,
+    nonfinite: Sequence[int] = (),
 ) -> list[Subject]:
     """One subject a layer. `traces` has one entry a checkpoint, `intervals` one for each two that follow each other;
-    their inner order is that of `layers`."""
+    their inner order is that of `layers`. `begun_anew`: the first checkpoint's optimizer is younger than its training.
+    `nonfinite`: of each layer the units with NaN or Inf at the end.
+    """
     return [
-        _subject(number, layer, [of[number] for of in traces], [of[number] for of in intervals], patience)
+        _subject(
+            number,
+            layer,
+            [of[number] for of in traces],
+            [of[number] for of in intervals],
+            patience,
+            begun_anew,
+            nonfinite[number] if nonfinite else 0,
+        )
         for number, layer in enumerate(layers)
     ]
 
@@ -65,7 +77,13 @@ def gaps_of(intervals: Sequence[Sequence[Interval]]) -> Iterator[Gap]:
 
 
 def _subject(
-    number: int, layer: Layer, traces: Sequence[Traces], intervals: Sequence[Interval], patience: int
+    number: int,
+    layer: Layer,
+    traces: Sequence[Traces],
+    intervals: Sequence[Interval],
+    patience: int,
+    begun_anew: bool,
+    nonfinite: int,
 ) -> Subject:
     looks: list[Look] = []
     facts: list[str] = []
@@ -93,7 +111,10 @@ def _subject(
         facts += traces[-1].evidence
     evidence = next((kind for kind in (REPLAY, STATE, WEIGHTS) if kind in kinds), "")
     told = tuple(dict.fromkeys(fact for fact in facts if fact))
-    return Subject(number, layer.name, layer.op, layer.units, tuple(looks), evidence, traces[0].never, partial, told)
+    dated = all(one.step is not None for one in traces)
+    never = None if begun_anew else traces[0].never  # a state that is younger than the training knows of no birth
+    place = (number, layer.name, layer.op, layer.units, tuple(looks), evidence)
+    return Subject(*place, never=never, partial=partial, dated=dated, facts=told, nonfinite=nonfinite)
 
 
 def _opening(traces: Traces, following: Interval | None, patience: int) -> Look | None:
@@ -135,7 +156,19 @@ def _of_state(traces: Traces, patience: int) -> Look | None:
     still: Bools = traces.age >= patience  # NaN is not; inf, never, is
     first = max(traces.step - patience, 0)
     covers = min(patience, traces.step)
-    return Look(first, traces.step - 1, covers, still, None, None, _earliest(traces), _latest(traces))
+    span = (first, traces.step - 1, covers)
+    return Look(*span, still, None, None, _earliest(traces), _latest(traces), _waning(traces, still, covers))
+
+
+def _waning(traces: Traces, still: Bools, covers: int) -> Bools:
+    """[units] those that are not known to have had a gradient within the look. Where nothing can be proved (momentum),
+    an estimate of half the time is doubt enough."""
+    if traces.age_most is not None:
+        alive: Bools = traces.age_most < covers
+    else:
+        assert traces.age is not None
+        alive = traces.age < covers / 2  # NaN is not
+    return ~alive & ~still
 
 
 def _closed(traces: Traces, patience: int) -> Look:

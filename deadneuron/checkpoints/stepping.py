@@ -15,8 +15,9 @@ from torch import Tensor
 from deadneuron.checkpoints.owners import KINDS
 from deadneuron.records import Floats
 
-_HERE = {"lr": 0.0, "foreach": False, "capturable": False, "differentiable": False}  # whatever the training had
-_FUSED = ("SGD", "Adam", "AdamW", "Adagrad")  # which have a kernel of that kind on a CPU
+_PLAIN = {"lr": 0.0, "foreach": False, "fused": False, "capturable": False, "differentiable": False}
+"""The plain kernels, whatever the training had: foreach rounds as they do, and what fused ones round otherwise is
+within the tolerance of weights (`agreeing`)."""
 
 
 def step_rows(
@@ -36,12 +37,8 @@ def step_rows(
     parameter = torch.nn.Parameter(weights.clone())
     parameter.grad = torch.zeros_like(weights)
     known = inspect.signature(KINDS[kind]).parameters
-    # A fused kernel rounds otherwise than the plain ones: rows that it trained are stepped by it.
-    fused = bool(settings.get("fused")) and kind in _FUSED
-    rule = {key: value for key, value in settings.items() if key in known} | {
-        key: value for key, value in _HERE.items() if key in known
-    }
-    optimizer = KINDS[kind]([parameter], **rule | ({"fused": fused} if "fused" in known else {}))
+    rule = {key: settings.get(key, default.default) for key, default in known.items() if key != "params"}
+    optimizer = KINDS[kind]([parameter], **rule | {key: value for key, value in _PLAIN.items() if key in known})
     if state or scalars:
         optimizer.state[parameter] = {key: tensor.clone() for key, tensor in state.items()} | {
             key: torch.tensor(value, dtype=torch.float32) for key, value in scalars.items()

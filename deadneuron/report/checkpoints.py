@@ -59,6 +59,7 @@ def listing(diagnosis: Diagnosis) -> Listing:
         if len(values) == 1:
             shown.remove(place)
             common += [form.format(value) for value in values if value]
+            common += ["nothing tells their steps"] * (place == 3 and not any(values))
     shown = [place for place in shown if place == 0 or any(row[place] for row in cells)]
     rows = tuple(tuple(row[place] for place in shown) for row in cells)
     words = tuple(number for number, place in enumerate(shown) if _HEADERS[place] not in ("step", "lr"))

@@ -61,7 +61,9 @@ def _verdict(diagnosis: Diagnosis) -> str:
     more = "at least " if any(at_least(verdict) for verdict in seen) else ""
     said = f"{more}{dead:,} of {units:,} units are dead {_when(diagnosis)}"
     if layers:
-        said += f"; look at {', '.join(layers[:_NAMED])}{' …' if len(layers) > _NAMED else ''}"
+        numbers = diagnosis.source == "checkpoints" and all(layer.isdigit() for layer in layers)  # of nn.Sequential
+        word = f"layer{'s' * (len(layers) > 1)} " if numbers else ""
+        said += f"; look at {word}{', '.join(layers[:_NAMED])}{' …' if len(layers) > _NAMED else ''}"
     return said
 
 

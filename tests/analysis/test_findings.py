@@ -8,7 +8,8 @@ import math
 import pytest
 from making import ends_every, ints, lives, make_run, make_site, make_ticks, make_windows
 
-from deadneuron.analysis.diagnosis import diagnose, fails
+from deadneuron.analysis.diagnosis import diagnose
+from deadneuron.analysis.gravity import fails
 from deadneuron.records import LEVELS
 
 STEPS = 300

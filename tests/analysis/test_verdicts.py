@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from making import ends_every, ints, lives, make_run, make_site, make_thresholds, make_ticks, make_windows
 from spells import World, told_episodes, worlds
 
-from deadneuron.analysis.diagnosis import diagnose, fails
+from deadneuron.analysis.diagnosis import diagnose
+from deadneuron.analysis.gravity import fails
 from deadneuron.analysis.verdicts import share_history
 from deadneuron.profiles import load_profile
 from deadneuron.records import Coverage, Gap

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError
 
 

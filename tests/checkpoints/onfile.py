@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.compose import compose
 from deadneuron.checkpoints.contents import Checkpoint, Stored, Tree
-from deadneuron.checkpoints.layouts import layout_of
+from deadneuron.checkpoints.layouts.compose import compose
+from deadneuron.checkpoints.layouts.contained import layout_of
 
 
 def stored(tensor: Tensor) -> Stored:

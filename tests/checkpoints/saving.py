@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 
 FORMS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 

@@ -12,10 +12,10 @@ import fsspec
 import pytest
 import torch
 
-from deadneuron.checkpoints import fetching
 from deadneuron.checkpoints.contents import Progress
-from deadneuron.checkpoints.fetching import fetched, is_url, listed, shown
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files import fetching
+from deadneuron.checkpoints.files.fetching import fetched, is_url, listed, shown
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError, MissingExtraError
 
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
 from deadneuron.errors import CheckpointError
 
 MODEL = {"a.weight": torch.ones(5, 3), "a.bias": torch.ones(5)}
@@ -143,7 +143,7 @@ def test_nothing_there_is_one_line_that_says_what_was_looked_for(tmp_path, place
 
 
 def test_nothing_given_is_an_error():
-    with pytest.raises(CheckpointError, match="no checkpoint is here"):
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here"):
         find_checkpoints([])
 
 

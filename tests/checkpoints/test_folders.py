@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.foreign import decline_file, decline_folder
-from deadneuron.checkpoints.opening import open_checkpoint
-from deadneuron.checkpoints.schedules import rates_between
-from deadneuron.checkpoints.trainer import logged_rates
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.foreign import decline_file, decline_folder
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.schedules import rates_between
+from deadneuron.checkpoints.layouts.trainer import logged_rates
 from deadneuron.errors import CheckpointError
 
 WEIGHTS = {"b.weight": torch.ones(5, 3), "a.weight": torch.ones(7, 5), "a.bias": torch.ones(7)}
@@ -115,7 +115,7 @@ def test_a_shard_alone_is_sent_to_its_folder(shards):
         open_checkpoint(folder / "model-00001-of-00002.safetensors")
     assert str(folder) in told.value.todo
     (folder / INDEX).unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is here") as told:
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here") as told:
         find_checkpoints(folder)
     assert "its index is missing" in told.value.todo
 
@@ -292,7 +292,7 @@ def test_files_of_others_in_a_folder_are_told(tmp_path):
     series = find_checkpoints(tmp_path)
     assert [one.step for one in series.checkpoints] == [3]
     (tmp_path / "step_3.pt").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is here"):
+    with pytest.raises(CheckpointError, match="neither a run nor a checkpoint is here"):
         find_checkpoints(tmp_path)
 
 

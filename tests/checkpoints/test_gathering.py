@@ -8,8 +8,8 @@ import fsspec
 import pytest
 import torch
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.gathering import gathered, wanted
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.gathering import gathered, wanted
 from deadneuron.errors import CheckpointError
 
 

@@ -15,7 +15,7 @@ import torch
 from checkpoints.saving import FORMS, save, saved
 
 from deadneuron.checkpoints.contents import Opaque
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError
 
 

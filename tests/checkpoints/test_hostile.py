@@ -13,7 +13,7 @@ from checkpoints.hostile import write_corpus
 from checkpoints.judging import judge
 from checkpoints.opcodes import archive, call, name, table, tensor, text
 
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError
 
 SPARE = 700 * 2**20  # bytes of address space that reading may take

@@ -86,7 +86,7 @@ def test_a_span_shorter_than_the_patience_is_too_short_for_any_verdict():
     assert judge(subject, THRESHOLDS).verdict.status == "unknown"
     (finding,) = findings(subject)
     assert finding.code == "too-short"
-    assert "span 60 updates" in finding.text
+    assert "tell of 60 updates" in finding.text
 
 
 def test_units_that_fell_silent_lately_leave_a_layer_undecided():
@@ -121,7 +121,7 @@ def test_signs_alone_show_who_is_closed_and_never_that_the_others_are_open():
 def test_coverage_counts_layers_and_is_blind_without_any():
     assert list(of_coverage(Coverage(3, 3, ()))) == []
     (note,) = of_coverage(Coverage(2, 3, ("fc3",)))
-    assert (note.code, note.level) == ("unseen", "note")
+    assert (note.code, note.level) == ("unseen", "warning")
     (blind,) = of_coverage(Coverage(0, 2, ("fc1", "fc2")))
     assert (blind.code, blind.level) == ("blind", "severe")
     assert "two checkpoints" in blind.advice

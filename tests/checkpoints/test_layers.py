@@ -44,8 +44,8 @@ def test_a_batch_norm_belongs_to_the_layer_before_it_and_takes_the_place_of_its_
         nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 7), nn.BatchNorm1d(7)
     )
     assert told(model) == {
-        "0": ("conv + norm", 5, "1.bias@0 1.weight@0 0.weight@0", None),
-        "4": ("linear + norm", 7, "5.bias@0 5.weight@0 4.weight@0", "0"),
+        "1": ("conv + norm", 5, "1.bias@0 1.weight@0", None),
+        "5": ("linear + norm", 7, "5.bias@0 5.weight@0", "1"),
     }
 
 
@@ -198,9 +198,9 @@ def test_without_the_models_order_only_names_pair_a_norm_with_its_layer():
     names = sorted(whole.weights)
     sorted_names = checkpoint_of(model, weights={name: whole.weights[name] for name in names}, ordered=False)
     assert {layer.name: (layer.op, layer.previous) for layer in find_layers(sorted_names)} == {
-        "conv1": ("conv + norm", None),
+        "bn1": ("conv + norm", None),
         "head": ("linear", None),
         "out": ("norm", None),
-        "seq.0": ("conv + norm", None),
+        "seq.1": ("conv + norm", None),
         "seq.3": ("conv", None),
     }

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints import links
-from deadneuron.checkpoints.links import TooManyWays, fits
-from deadneuron.checkpoints.order import by_convention, in_any_order, in_order, is_only_one, names_in, start, steps
+from deadneuron.checkpoints.layouts import links
+from deadneuron.checkpoints.layouts.links import TooManyWays, fits
+from deadneuron.checkpoints.layouts.order import (
+    by_convention,
+    in_any_order,
+    in_order,
+    is_only_one,
+    names_in,
+    start,
+    steps,
+)
 
 W, B, C = (5, 3), (5,), (3,)
 

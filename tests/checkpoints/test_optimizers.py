@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deadneuron.checkpoints.compose import compose
-from deadneuron.checkpoints.kinds import kind_of
-from deadneuron.checkpoints.layouts import Found
-from deadneuron.checkpoints.optimizers import saved_optimizer
+from deadneuron.checkpoints.layouts.compose import compose
+from deadneuron.checkpoints.layouts.contained import Found
+from deadneuron.checkpoints.layouts.kinds import kind_of
+from deadneuron.checkpoints.layouts.optimizers import saved_optimizer
 
 OPTIMIZERS = {
     "SGD": lambda p: torch.optim.SGD(p, 0.03, momentum=0.9, nesterov=True),

@@ -11,7 +11,8 @@ from checkpoints.opcodes import safetensors
 from safetensors.torch import load_file, save_file
 
 from deadneuron.checkpoints.contents import Opaque
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
+from deadneuron.errors import CheckpointError
 
 DTYPES = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8),
@@ -74,3 +75,24 @@ def test_a_kind_of_numbers_that_torch_has_not_is_a_gap(tmp_path):
     assert tree.root["tensors"]["odd"] == Opaque("tensor of F6_E2M3")
     assert [gap.reason for gap in tree.gaps] == ["numbers of the kind F6_E2M3: not read"]
     assert tree.root["tensors"]["sound"].whole().tolist() == [2.5]
+
+
+def test_a_long_series_holds_few_files_open_and_reads_all_of_them(tmp_path):
+    import os
+
+    from safetensors.torch import save_file
+
+    trees = []
+    for number in range(151):
+        save_file({"w": torch.full((3,), float(number))}, tmp_path / f"{number}.safetensors")
+        trees.append(read_tree(tmp_path / f"{number}.safetensors"))
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for number, tree in enumerate(trees):
+        assert tree.root["tensors"]["w"].whole().tolist() == [float(number)] * 3
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 70
+        assert before < 151
+    (tmp_path / "0.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot open the file"):
+        trees[0].root["tensors"]["w"].whole()
+    del trees

@@ -15,7 +15,7 @@ from checkpoints.trainings import Dense, split, train
 from torch.optim import lr_scheduler as schedulers
 
 from deadneuron.checkpoints.contents import Rates
-from deadneuron.checkpoints.schedules import rates_between
+from deadneuron.checkpoints.layouts.schedules import rates_between
 
 SAVES = (10, 20, 30, 50)
 

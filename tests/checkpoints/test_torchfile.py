@@ -13,7 +13,7 @@ from checkpoints.saving import FORMS, save, saved
 from torch import nn
 
 from deadneuron.checkpoints.contents import Opaque, Stored
-from deadneuron.checkpoints.reading import read_tree
+from deadneuron.checkpoints.files.reading import read_tree
 from deadneuron.errors import CheckpointError
 
 DTYPES = [

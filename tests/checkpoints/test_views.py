@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints.described import Rebuilt, Storage
-from deadneuron.checkpoints.opened import OpenFile, Span
-from deadneuron.checkpoints.views import contiguous, stored
+from deadneuron.checkpoints.files.described import Rebuilt, Storage
+from deadneuron.checkpoints.files.opened import OpenFile, Span
+from deadneuron.checkpoints.files.views import contiguous, stored
 from deadneuron.errors import CheckpointError
 
 AHEAD = 13  # bytes before the storage

@@ -10,9 +10,9 @@ import torch
 from checkpoints.conftest import WRITERS
 from checkpoints.writers import write_dcp
 
-from deadneuron.checkpoints.finding import find_checkpoints
-from deadneuron.checkpoints.opening import open_checkpoint
-from deadneuron.checkpoints.schedules import rates_between
+from deadneuron.checkpoints.layouts.finding import find_checkpoints
+from deadneuron.checkpoints.layouts.opening import open_checkpoint
+from deadneuron.checkpoints.layouts.schedules import rates_between
 from deadneuron.errors import CheckpointError
 
 FORMATS = {

@@ -1,0 +1,375 @@
+"""Replay: hand-set pairs, random ones, and everything that makes two checkpoints say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from checkpoints.making import checkpoint_of, stored
+from checkpoints.variants import VARIANTS, maker
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from deadneuron.checkpoints.contents import Interval, Layer, Part, Progress, Rates
+from deadneuron.checkpoints.layers import find_layers
+from deadneuron.checkpoints.replay import replay
+from deadneuron.profiles import load_profile
+
+FORENSICS = load_profile().checkpoints
+DEAD = [2, 5, 11]
+
+
+def rates_of(updates, rate, exact=True, groups=1):
+    return Rates(np.full((updates, groups), rate), "the rate is the same at both ends", exact)
+
+
+def pair(make, model=None, warm=7, updates=23, dead=DEAD, axis=0, dtype=torch.float32, touch=None, after=None):
+    """Two checkpoints of random gradients; the dead units have none between them. touch(step, parameters) may change
+    gradients, after(model, optimizer) happens at the first checkpoint."""
+    model = (model or nn.Sequential(nn.Linear(53, 17), nn.ReLU())).to(dtype)
+    optimizer = make(model.parameters())
+    kept = []
+    for step in range(warm + updates + 1):
+        if step in (warm, warm + updates):
+            kept.append(checkpoint_of(model, optimizer, step))
+            if step == warm and after:
+                after(model, optimizer)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+            if step >= warm:
+                parameter.grad.movedim(axis if parameter.dim() > 1 else 0, 0)[dead] = 0
+        if touch:
+            touch(step - warm, dict(model.named_parameters()))
+        optimizer.step()
+    return kept
+
+
+def ask(kept, rates, layers=None, **how) -> Interval:
+    layers = layers or find_layers(kept[0])
+    (interval,) = replay(*kept, layers, rates, FORENSICS, **how)
+    return interval
+
+
+def rate(variant):
+    return maker(variant)([nn.Parameter(torch.ones(1))]).param_groups[0]["lr"]
+
+
+def answer(variant, kept, updates=23, **how):
+    return ask(kept, rates_of(updates, rate(variant)), **how)
+
+
+@pytest.mark.parametrize("screened", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_without_a_gradient_are_still(variant, screened):
+    found = answer(variant, pair(maker(variant)), screened=screened)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert (found.first, found.last, found.reason) == (7, 30, "")
+    assert found.rates == (rate(variant), rate(variant))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    variant=st.sampled_from(list(VARIANTS)),
+    when=st.integers(0, 18),
+    unit=st.integers(0, 16),
+    size=st.sampled_from([1e-6, 1e-4, 1.0]),
+    updates=st.sampled_from([1, 2, 19]),
+    where=st.sampled_from(["0.bias", "0.weight"]),
+)
+def test_one_gradient_in_one_row_at_one_step_is_seen(variant, when, unit, size, updates, where):
+    """A row with one gradient is not still, and all the others are."""
+
+    def touch(step, parameters):
+        for parameter in parameters.values():
+            if step >= 0:
+                parameter.grad.zero_()
+        if step == when % updates:
+            gradient = parameters[where].grad
+            gradient[(unit, 7) if gradient.dim() > 1 else unit] = size
+
+    torch.manual_seed(when)
+    found = answer(variant, pair(maker(variant), updates=updates, touch=touch), updates)
+    if found.still is None:  # plain SGD, whose gradient was too small to change a weight anywhere
+        assert variant == "SGD"
+        assert size < 1e-3
+        return
+    assert found.still.sum() >= 16
+    assert np.delete(found.still, unit).all()
+    # Beside averages of gradients of size 1, squares below 1e-7 are lost; what m keeps of 1e-6 is not.
+    lost = size < 1e-3 and ("Adagrad" in variant or "RMSprop" in variant or "Adadelta" in variant or "SGD" in variant)
+    assert lost or "L2" in variant or not found.still[unit]
+    assert size < 1 or not found.still[unit]
+
+
+@pytest.mark.parametrize("variant", ["Adam", "Adam with L2", "momentum with L2", "SGD"])
+def test_units_along_the_second_axis(variant):
+    class Conv1D(nn.Module):
+        def __init__(self, inputs):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(inputs, 17))
+            self.bias = nn.Parameter(torch.randn(17))
+
+    for inputs in (53, 17):  # a square weight does not tell its axis; the bias does, by what agrees with it
+        found = answer(variant, pair(maker(variant), nn.ModuleDict({"fc": Conv1D(inputs)}), axis=1))
+        np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+
+
+def test_small_chunks_change_nothing(monkeypatch):
+    kept = pair(maker("AdamW"))
+    monkeypatch.setattr("deadneuron.checkpoints.blocks._BRIDGE", 1)
+    monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (53 * 4 * 3,))
+    monkeypatch.setattr("deadneuron.checkpoints.rows._ENTRIES", 59)
+    for screened in (True, False):
+        np.testing.assert_array_equal(np.flatnonzero(answer("AdamW", kept, screened=screened).still), DEAD)
+
+
+def test_a_unit_along_the_second_axis_is_still_only_if_every_block_of_it_is(monkeypatch):
+    class Weight(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(53, 17))
+
+    def touch(step, parameters):
+        if step >= 0:
+            parameters["fc.weight"].grad[4, 3] = 0.1  # one weight of a unit that else has no gradient
+
+    kept = pair(maker("Adam"), nn.ModuleDict({"fc": Weight()}), dead=[2, 3, 5], axis=1, touch=touch)
+    layers = [Layer("fc", "linear", 17, (Part("fc.weight", 1),))]
+    for chunk in (17 * 4 * 3, 1 << 20):
+        monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (chunk,))
+        for screened in (True, False):
+            found = ask(kept, rates_of(23, 0.01), layers, screened=screened)
+            np.testing.assert_array_equal(np.flatnonzero(found.still), [2, 5])
+
+
+def test_a_gradient_that_a_sum_swallows_is_seen_by_its_weight():
+    """Adagrad's sum does not change by 1e-12, but the weight does, and far less than the tolerance allows others."""
+
+    def touch(step, parameters):
+        if step >= 0:
+            for parameter in parameters.values():
+                parameter.grad.zero_()
+            parameters["0.weight"].grad[3, 7] = 1e-6
+
+    model = nn.Sequential(nn.Linear(53, 17), nn.ReLU())
+    nn.init.constant_(model[0].weight, 1.0)
+    kept = pair(maker("Adagrad", lr=1.0), model, touch=touch, updates=1)
+    sums = [one.optimizers[0].states["0.weight"]["sum"].whole() for one in kept]
+    assert torch.equal(*sums)
+    for rates in (None, rates_of(1, 1.0)):
+        np.testing.assert_array_equal(np.flatnonzero(~ask(kept, rates).still), [3])
+
+
+def with_kind(kept, kind):
+    return [replace(one, optimizers=(replace(one.optimizers[0], kind=kind),)) for one in kept]
+
+
+@pytest.mark.parametrize("variant", ["Adam with L2", "AdamW", "Adam"])
+def test_adam_or_adamw_are_both_tried(variant):
+    kept = with_kind(pair(maker(variant)), None)
+    for one in kept:
+        one.optimizers[0].groups[0].settings.pop("decoupled_weight_decay")
+    found = answer(variant, kept)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert ("AdamW or Adam" in found.evidence) == (variant != "Adam")
+
+
+def test_words_say_what_was_compared():
+    said = {
+        "Adam": "zero-gradient replay of Adam over 23 steps: state bit for bit, weights to 1e-05",
+        "Adam with L2": "zero-gradient replay of Adam over 23 steps: state and weights to 1e-05",
+        "SGD with L2": "zero-gradient replay of SGD over 23 steps: weights to 1e-05",
+        "RMSprop": "zero-gradient replay of RMSprop over 23 steps: state bit for bit, weights bit for bit",
+    }
+    for variant, words in said.items():
+        assert answer(variant, pair(maker(variant))).evidence == words
+    found = ask(pair(maker("Adam")), None)
+    assert found.evidence.endswith("state bit for bit; weights were not compared, because the rates are not known")
+    assert found.rates is None
+    assert answer("SGD", pair(maker("SGD"))).evidence.startswith("weights that stayed the same bit for bit")
+
+
+def test_updates_that_a_scaler_skipped_are_counted_by_the_state():
+    kept = pair(maker("AdamW"))
+    kept[1] = replace(kept[1], step=36)  # six of the loop's steps updated nothing
+    found = answer("AdamW", kept, 29)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert "over 23 steps" in found.evidence
+    moving = Rates(np.linspace(0.01, 0.02, 29)[:, None], "", True)
+    assert "the rates are not known" in ask(kept, moving).evidence
+
+
+def test_several_groups_have_their_own_rates():
+    def make(parameters):
+        weight, bias = parameters
+        return torch.optim.SGD([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.3}], weight_decay=0.01)
+
+    kept = pair(make)
+    found = ask(kept, Rates(np.tile([0.1, 0.3], (23, 1)), "", True))
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert found.rates == (0.3, 0.3)
+    assert not ask(kept, Rates(np.tile([0.3, 0.1], (23, 1)), "", True)).still.any()
+
+
+def test_the_first_updates_of_all_begin_without_a_state():
+    for variant in ("Adam", "momentum with L2", "NAdam", "Adagrad"):
+        found = answer(variant, pair(maker(variant), warm=0))
+        np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+
+
+def test_a_part_that_says_nothing_is_named_and_the_others_speak():
+    kept = pair(maker("Adam"))
+    states = [dict(one.optimizers[0].states) for one in kept]
+    for state in states:
+        state["0.weight"] = {**state["0.weight"], "exp_avg": stored(torch.zeros(17, 53, dtype=torch.uint8))}
+    kept = [replace(o, optimizers=(replace(o.optimizers[0], states=s),)) for o, s in zip(kept, states, strict=True)]
+    found = answer("Adam", kept)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert "without 0.weight, because its optimizer's state does not lie row by row" in found.evidence
+
+
+def test_nan_is_never_still():
+    def touch(step, parameters):
+        if step == 3:
+            parameters["0.bias"].grad[1] = torch.nan
+
+    for variant in ("Adam", "SGD", "momentum with L2"):
+        found = answer(variant, pair(maker(variant), touch=touch))
+        np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+
+
+def test_another_rate_than_was_used_is_told_and_adams_state_decides():
+    found = ask(pair(maker("AdamW")), rates_of(23, 0.011))
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert f"the weights of {len(DEAD)} of these units moved otherwise" in found.evidence
+
+
+# ── what cannot be told ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def silent(kept, rates, words):
+    found = ask(kept, rates)
+    assert found.still is None
+    assert words in found.reason
+    assert "\n" not in found.reason
+
+
+def test_without_state_only_plain_sgd_speaks():
+    kept = [replace(one, optimizers=()) for one in pair(maker("Adam"))]
+    silent(kept, None, "there is no optimizer state")
+
+
+def test_settings_that_changed():
+    def after(model, optimizer):
+        optimizer.param_groups[0]["weight_decay"] = 0.2
+
+    silent(pair(maker("AdamW"), after=after), rates_of(23, 0.01), "settings changed")
+
+
+@pytest.mark.parametrize("key", ["momentum", "betas"])
+def test_momentum_that_moved_in_an_unknown_way(key):
+    def after(model, optimizer):
+        optimizer.param_groups[0][key] = 0.85 if key == "momentum" else (0.8, 0.999)
+
+    kept = pair(maker("momentum" if key == "momentum" else "Adam"), after=after)
+    silent(kept, rates_of(23, 0.1), "a schedule moved the momentum")
+
+
+def test_a_state_that_began_anew():
+    kept = pair(maker("Adam"))
+    silent([kept[1], replace(kept[0], step=99)], None, "its step went back")
+    silent([kept[0], replace(kept[0], step=99)], None, "never stepped it in between")
+    silent([kept[0], kept[0]], None, "no update lies in between")
+
+
+@pytest.mark.parametrize("variant", ["momentum", "momentum with L2"])
+def test_a_parameter_that_was_frozen_in_between(variant):
+    def touch(step, parameters):
+        if step >= 0:
+            for parameter in parameters.values():
+                parameter.grad = None
+
+    silent(pair(maker(variant), touch=touch), rates_of(23, 0.1), "its momentum did not decay: it was frozen")
+
+
+def test_plain_sgd_cannot_tell_frozen_from_dead():
+    kept = pair(maker("SGD"), dead=list(range(17)))
+    silent(kept, rates_of(23, 0.5), "it was frozen or unused, or all of its units had no gradient")
+    silent(pair(maker("SGD"), dead=DEAD), rates_of(23, 0.0), "the learning rate is 0")
+
+
+def test_a_parameter_that_no_optimizer_lists():
+    kept = pair(lambda parameters: torch.optim.Adam(list(parameters)[:1]))
+    found = ask(kept, None)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert "without 0.bias, because no optimizer lists it" in found.evidence
+    layers = [replace(layer, parts=layer.parts[:1]) for layer in find_layers(kept[0])]
+    assert ask(kept, None, layers).still is None
+
+
+def test_averaged_weights_leave_the_state():
+    kept = [replace(one, averaged=True) for one in pair(maker("Adam"))]
+    found = answer("Adam", kept)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert "they are an average over steps" in found.evidence
+    for variant, words in (("SGD", "an average over steps"), ("Adam with L2", "weights cannot be replayed")):
+        silent([replace(one, averaged=True) for one in pair(maker(variant))], rates_of(23, rate(variant)), words)
+
+
+def test_weights_that_are_a_copy_of_fewer_bits_leave_the_state():
+    kept = pair(maker("Adam"))
+    kept = [
+        replace(one, weights={name: stored(value.whole().bfloat16()) for name, value in one.weights.items()})
+        for one in kept
+    ]
+    found = answer("Adam", kept)
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+    assert "a copy in bfloat16" in found.evidence
+
+
+def test_half_precision_weights_without_state_say_nothing():
+    silent(pair(maker("SGD"), dtype=torch.bfloat16), rates_of(23, 0.5), "lost in the rounding of bfloat16")
+
+
+@pytest.mark.parametrize("variant", ["Adam with L2", "momentum with L2", "SGD with L2"])
+def test_a_decay_in_the_gradient_needs_exact_rates(variant):
+    kept = pair(maker(variant))
+    silent(kept, None, "the rates are not known")
+    silent(kept, rates_of(23, rate(variant), exact=False), "the rates are not known exactly")
+
+
+def test_unknown_numbers_of_updates():
+    kept = [replace(one, step=None) for one in pair(maker("momentum"))]
+    silent(kept, None, "how many updates lie in between is not known")
+    plain = [replace(one, step=None) for one in pair(maker("SGD"))]
+    np.testing.assert_array_equal(np.flatnonzero(ask(plain, None).still), DEAD)
+
+
+@pytest.mark.parametrize("kind", ["Rprop", "Lion", None])
+def test_optimizers_that_are_not_known(kind):
+    silent(with_kind(pair(maker("momentum")), kind), None, "cannot be replayed")
+
+
+def test_shapes_and_names_that_changed():
+    first, last = pair(maker("Adam"))
+    layers = find_layers(first)
+    other = {**last.weights, "0.bias": stored(torch.ones(19))}
+    other["0.weight"] = stored(torch.ones(19, 53))
+    assert "shape or dtype" in ask([first, replace(last, weights=other)], None, layers).reason
+    assert "one of the two" in ask([first, replace(last, weights={})], None, layers).reason
+
+
+def test_progress_and_threads():
+    told = []
+    kept = pair(maker("Adam"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        replay(*kept, find_layers(kept[0]), None, FORENSICS, Progress(lambda *how: told.append(how)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert told == [(2 * 12 * 17 * 54, 2 * 12 * 17 * 54)]
