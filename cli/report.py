@@ -26,6 +26,7 @@ class Format(StrEnum):
     json = "json"
     markdown = "markdown"
     html = "html"
+    github = "github"
 
 
 class FailOn(StrEnum):
@@ -48,7 +49,8 @@ def report(
         Format | None,
         typer.Option(
             "--format",
-            help="text for people, json for programs, markdown for pull requests, html for a page.",
+            help="text for people, json for programs, markdown for pull requests, html for a page with pictures, "
+            "github for annotations of a workflow.",
             show_default="text, or by the ending of --output",
         ),
     ] = None,
