@@ -59,6 +59,14 @@ def deliver(drawn: Callable[[bool], str], output: Path | None) -> None:
     print(f"deadneuron: wrote the report to {output}", file=sys.stderr)
 
 
+def width_of(terminal: bool) -> int:
+    """Columns of a text: those of the terminal on stdout, if one shows it."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if terminal and console.is_terminal else _WIDTH
+
+
 def _drawn(diagnosis: Diagnosis, format: str, run: Run | None, *, terminal: bool) -> str:
     # Inside, so that a report loads its own drawing and no other.
     if format == "json":

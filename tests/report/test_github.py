@@ -6,7 +6,7 @@ import pytest
 from naming import HOSTILE, named
 
 from deadneuron.records import Finding
-from deadneuron.report.github import annotations, render_github
+from deadneuron.report.github import annotated, render_github
 from deadneuron.report.style import printable
 
 LEVELS = {"error": "severe", "warning": "warning", "notice": "note"}
@@ -37,7 +37,7 @@ def unescaped(text: str, tokens: str) -> str:
 
 def test_a_finding_is_one_line_with_its_title_its_text_and_its_advice():
     finding = Finding("dying", "warning", "layers.0.act", "31 of 101 units (31%) died", "lower the rate\nor warm up")
-    assert annotations([finding]) == (
+    assert annotated([finding]) == (
         "::warning title=deadneuron%3A dying%2C layers.0.act::"
         "31 of 101 units (31%25) died%0Alower the rate%0Aor warm up\n"
     )
@@ -45,7 +45,7 @@ def test_a_finding_is_one_line_with_its_title_its_text_and_its_advice():
 
 def test_each_level_has_its_command_and_the_gravest_comes_first():
     made = [Finding(f"code-{level}", level, "here", "so", "do") for level in ("note", "severe", "warning", "severe")]
-    assert [command for command, _, _ in read(annotations(made))] == ["error", "error", "warning", "notice"]
+    assert [command for command, _, _ in read(annotated(made))] == ["error", "error", "warning", "notice"]
 
 
 def test_every_finding_of_a_report_is_annotated(diagnosis):
