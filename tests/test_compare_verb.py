@@ -1,25 +1,40 @@
-"""`deadneuron compare`, in real processes: runs, reports and checkpoints; exit codes, baselines, formats."""
+"""`deadneuron compare`: runs, reports and checkpoints; exit codes, baselines, formats."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import jsonschema
 import pytest
 import torch
+from deadneuron.cli import main
 
 from deadneuron.report.difference_json import difference_schema
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def deadneuron(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deadneuron", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=120)
+def deadneuron(*args: object, cwd: Path | None = None) -> Done:
+    """The command line in this process: what it prints, and the code it exits with."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), chdir(cwd or "."), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["deadneuron", *map(str, args)])
+        patch.setenv("NO_COLOR", "1")
+        try:
+            code = main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +89,13 @@ def test_a_worse_run_fails_and_a_better_one_does_not(good, bad):
     assert "2 new" in worse.stdout
     assert "2 gone" in better.stdout
     assert f"deadneuron report {bad} --format html" in worse.stdout.splitlines()[-2]
+
+
+def test_a_real_process_exits_with_that_code(good, bad):
+    command = [sys.executable, "-m", "deadneuron", "compare", str(good), str(bad), "--format", "github"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == deadneuron("compare", good, bad, "--format", "github").stdout
 
 
 def test_fail_on_asks_for_a_level(good, bad, tmp_path):
