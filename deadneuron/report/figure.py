@@ -110,7 +110,6 @@ def _figure(picture: Picture, rows: int) -> tuple[RunFigure, Axes, Axes]:
     rate.spines[["top", "right"]].set_visible(False)
     below.set_xlabel("step")
     below.set_xlim(picture.first_step, picture.last_step + 1)
-    figure.align_ylabels([rate, below])
     return figure, rate, below
 
 

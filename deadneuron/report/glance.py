@@ -41,13 +41,13 @@ class Glance:
         before, step, self._stamp = self.run, self._step, stamp
         try:
             self.run = read_run(self.path)
+        except OSError as error:  # it was replaced while it was read: there is more to see at the next look
+            self._stamp = None
+            return self._wait(error.strerror or str(error))
         except NotARunError as error:
             if self.path.is_file() or any(self.path.glob("*/run.json")):
                 raise
-            changed = error.what != self.waiting or self.run is not None
-            self.run = self.diagnosis = self.written = None
-            self.waiting = error.what
-            return changed
+            return self._wait(error.what)
         self.diagnosis = diagnose(self.run, self.profile)
         self.waiting, self.written = "", max((time for *_, time in stamp), default=0) / 1e9
         if before is None or before.info.started != self.run.info.started or self._step < step:  # it began anew
@@ -57,6 +57,12 @@ class Glance:
         kept = {key: first for key, first in self._first.items() if key in now}
         self._first = dict.fromkeys(now, (self._looks, self.diagnosis.last_step)) | kept
         return True
+
+    def _wait(self, why: str) -> bool:
+        changed = why != self.waiting or self.run is not None
+        self.run = self.diagnosis = self.written = None
+        self.waiting = why
+        return changed
 
     @property
     def _step(self) -> int:

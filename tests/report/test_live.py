@@ -116,6 +116,23 @@ def test_a_run_that_is_begun_anew_is_followed_and_its_findings_forgotten(run):
     assert all(step is None for _, step in glance.newest())
 
 
+def test_a_folder_that_goes_while_it_is_read_is_looked_at_again(run, monkeypatch):
+    train(run, 41)
+    glance = Glance(run)
+    glance.look()
+
+    def gone(path):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "read_run", gone)
+        os.utime(run / "run.json", (1, 1))
+        assert [glance.look() for _ in range(3)] == [True, False, False]
+        assert line(glance) == f"{run}: waiting (No such file or directory)"
+    assert glance.look()
+    assert line(glance).startswith("step 40, ended")
+
+
 def test_a_finding_that_comes_up_under_our_eyes_comes_first_with_its_step(run, monkeypatch):
     train(run, 41)
     glance = Glance(run)
