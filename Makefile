@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import proof proof-rate labs docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import proof proof-rate labs pictures docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -54,6 +54,9 @@ proof-rate: $(VENV)/.dev ## What ties deaths to the learning rate: causes, dithe
 	$(BIN)/python benchmarks/proof_dither.py
 	$(BIN)/python benchmarks/proof_branch.py
 	$(BIN)/python benchmarks/proof_sweep.py
+
+pictures: demo $(VENV)/.dev ## Make the pictures of the README in a real browser
+	$(BIN)/python benchmarks/screenshots.py
 
 labs: $(VENV)/.dev ## Run all labs and write their tables into docs/lab.md (a few minutes)
 	$(BIN)/python benchmarks/labs.py

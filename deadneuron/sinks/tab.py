@@ -10,7 +10,7 @@ import numpy as np
 
 from deadneuron.pictures import pool_rows
 from deadneuron.records import Floats, Ints, Site, Window
-from deadneuron.sinks.tags import BORN, DEATHS, DIED, NAMES, PLUGIN, REVIVED, SHARES, STATES
+from deadneuron.sinks.tags import BLOCK, BORN, DEATHS, DIED, NAMES, PLUGIN, REVIVED, SHARES, STATES, TAB_VERSION
 from deadneuron.states import DEAD, NEVER, RARE, SILENT, Moment, States
 
 RateAt = Mapping[int, Floats]
@@ -22,10 +22,13 @@ class Tab:
 
     def __init__(self, writer: Any) -> None:
         self._add = _adder(writer)
-        self._names: list[tuple[str, str, int, int]] = []
+        self._names: list[tuple[str, str, int, int, str]] = []
         self._places: dict[tuple[int, str], int] = {}  # by site and phase
         self._states: dict[int, States] = {}
-        self._rows: dict[tuple[int, float | None], list[list[int]]] = {}  # of the windows that are being written
+        # Of the windows that are being written, by (last step, time):
+        self._rows: dict[tuple[int, float | None], list[list[int]]] = {}
+        self._deaths: dict[tuple[int, float | None], list[Floats]] = {}
+        self._written = 0  # tables of deaths
 
     def add(self, site: Site, window: Window, name: str, moment: Moment, rates: RateAt, time: float | None) -> None:
         """One window of one site; `moment` tells the states of its units at its end."""
@@ -39,25 +42,30 @@ class Tab:
         self._rows.setdefault((window.last_step, time), []).append(row)
         events = self._events(place, site, window, moment, rates)
         if len(events):
-            self._add(f"{DEATHS}/{place}", events, window.last_step, time)
+            self._deaths.setdefault((window.last_step, time), []).append(events)
 
     def flush(self) -> None:
-        """Write the shares of windows that were added since the last call, one table for those that end together."""
+        """Write what is said of all sites: one table of shares, and one of deaths, for windows that end together."""
         for (step, time), rows in self._rows.items():
             self._add(SHARES, np.array(rows, dtype=np.int32), step, time)
+        for (step, time), events in self._deaths.items():
+            self._add(f"{DEATHS}/{self._written // BLOCK}", np.concatenate(events), step, time)
+            self._written += 1
         self._rows.clear()
+        self._deaths.clear()
 
     def _place(self, site: Site, window: Window, name: str, time: float | None) -> int:
         key = (site.number, window.phase)
         if key not in self._places:
             self._places[key] = len(self._names)
             _, per_row = pool_rows(np.zeros((site.units, 1), dtype=np.uint8))
-            self._names.append((name, site.op, site.units, per_row))
-            self._add(NAMES, np.array(json.dumps(self._names).encode(), dtype=object), window.last_step, time)
+            self._names.append((name, site.op, site.units, per_row, window.phase))
+            text = json.dumps({"version": TAB_VERSION, "sites": self._names})
+            self._add(NAMES, np.array(text.encode(), dtype=object), window.last_step, time)
         return self._places[key]
 
     def _events(self, place: int, site: Site, window: Window, moment: Moment, rates: RateAt) -> Floats:
-        """[events, 4] of this window: unit, step, rate, kind."""
+        """[events, 5] of this window: place, unit, step, rate, kind."""
         before = self._states.get(place, np.zeros(site.units, dtype=np.uint8))
         self._states[place] = moment.states
         died = np.flatnonzero((moment.states == DEAD) & (before != DEAD))
@@ -65,11 +73,11 @@ class Tab:
         born = moment.last_seen[died] == NEVER
         steps: Ints = np.where(born, 0, moment.last_seen[died])
         used = [np.nan if b else _rate(rates, int(s), site.groups) for s, b in zip(steps, born, strict=True)]
-        kinds = np.where(born, BORN, DIED)
-        ended = np.column_stack(
-            [woke, np.full(len(woke), window.first_step), np.full(len(woke), np.nan), np.full(len(woke), REVIVED)]
-        )
-        return np.concatenate([np.column_stack([died, steps, used, kinds]), ended]).astype(np.float64)
+        begun = np.column_stack([died, steps, used, np.where(born, BORN, DIED)])
+        at = np.maximum(window.first_active[woke], window.first_step)
+        ended = np.column_stack([woke, at, np.full(len(woke), np.nan), np.full(len(woke), REVIVED)])
+        events = np.concatenate([begun, ended]).astype(np.float64)
+        return np.column_stack([np.full(len(events), place, dtype=np.float64), events])
 
 
 def _rate(rates: RateAt, step: int, groups: Sequence[int]) -> float:

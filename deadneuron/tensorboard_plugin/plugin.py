@@ -35,10 +35,15 @@ class DeadNeuronsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
-        self.provider = context.data_provider
+        self._provider = context.data_provider
+        self._kept: dict[Any, Any] = {}  # what was read of runs that have not grown since
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Iterable[bytes]]]:
-        apps = {f"/{name}": _static(folder, name) for folder, name in _files()}
+        try:
+            apps = {f"/{name}": _static(folder, name) for folder, name in _files()}
+        except Exception as error:
+            traceback.print_exc()
+            return {"/index.js": _message(f"The tab cannot be shown: {type(error).__name__}: {error}")}
         return apps | {
             "/runs": self._answer("runs"),
             "/overview": self._answer("overview"),
@@ -61,10 +66,11 @@ class DeadNeuronsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 from tensorboard import context
 
                 from deadneuron.tensorboard_plugin import reading
+                from deadneuron.tensorboard_plugin.source import Source
 
                 query = {key: values[-1] for key, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
                 experiment = str(environ.get("HTTP_X_TENSORBOARD_EXPERIMENT", ""))
-                source = reading.Source(self.provider, context.from_environ(environ), experiment)
+                source = Source(self._provider, context.from_environ(environ), experiment, self._kept)
                 body, status = getattr(reading, name)(source, query), "200 OK"
             except Exception as error:
                 traceback.print_exc()
@@ -83,7 +89,19 @@ def _files() -> Iterable[tuple[Any, str]]:
                 yield folder, file.name
 
 
+def _message(text: str) -> Callable[..., Iterable[bytes]]:
+    """A tab that says one thing."""
+    script = f"export function render() {{ document.body.textContent = {json.dumps(text)}; }}\n"
+
+    def app(environ: Environ, start: Start) -> Iterable[bytes]:
+        return _send(start, "200 OK", _TYPES["js"], script.encode())
+
+    return app
+
+
 def _static(folder: Any, name: str) -> Callable[..., Iterable[bytes]]:
+    """One file of the tab."""
+
     def app(environ: Environ, start: Start) -> Iterable[bytes]:
         return _send(start, "200 OK", _TYPES[name.rpartition(".")[2]], folder.joinpath(name).read_bytes())
 

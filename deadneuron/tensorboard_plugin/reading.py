@@ -1,129 +1,103 @@
-"""What the tab asks for, read through TensorBoard's data provider. numpy only."""
+"""What the tab asks for: the runs, one run's overview, the lives of one site's units. Dicts for JSON; numpy only."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from tensorboard.data.provider import RunTagFilter
 
-from deadneuron.pictures import Death, SitePicture
-from deadneuron.records import Ints
-from deadneuron.report.payload import PAYLOAD_VERSION, packed, site_payload
-from deadneuron.sinks.tags import BORN, DEATHS, NAMES, PLUGIN, REVIVED, SHARES, STATES
+from deadneuron.pictures import Death, SitePicture, grouped
+from deadneuron.records import Floats, Ints
+from deadneuron.report.payload import PAYLOAD_VERSION, curve_payload, death_payload, packed, payload_of_sites
+from deadneuron.sinks.tags import BORN, DIED, REVIVED, STATES
+from deadneuron.tensorboard_plugin.source import NothingRecordedError, Place, Record, Source
 
-_SAMPLES = 2000
-_POINTS = 500
+_COLUMNS = 256  # of a site in the overview: more windows are pooled
+_POINTS = 500  # of a rate's curve
+_TICKS = 512  # bins of steps in which the overview counts deaths
 _RATES = "deadneuron.lr/"
 Query = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the data is, for one request."""
-
-    provider: Any
-    context: Any
-    experiment: str
-
-    def tensors(self, run: str, tags: Sequence[str]) -> dict[str, list[tuple[int, Any]]]:
-        """(step, array) of each tag, in order of steps; of a step that came twice (a training begun anew) the last."""
-        found = self.provider.read_tensors(
-            self.context,
-            experiment_id=self.experiment,
-            plugin_name=PLUGIN,
-            downsample=_SAMPLES,
-            run_tag_filter=RunTagFilter(runs=[run], tags=list(tags)),
-        ).get(run, {})
-        return {
-            tag: sorted({datum.step: datum.numpy for datum in data}.items(), key=lambda item: item[0])
-            for tag, data in found.items()
-        }
-
-    def tags(self, plugin: str) -> dict[str, list[str]]:
-        """The tags of each run."""
-        kind = self.provider.list_scalars if plugin == "scalars" else self.provider.list_tensors
-        listed = kind(self.context, experiment_id=self.experiment, plugin_name=plugin)
-        return {run: sorted(tags) for run, tags in listed.items()}
-
-
 def runs(source: Source, query: Query) -> list[str]:
     """The runs that have something to show."""
-    return sorted(run for run, tags in source.tags(PLUGIN).items() if SHARES in tags)
+    return source.runs()
 
 
 def overview(source: Source, query: Query) -> dict[str, Any]:
-    """The payload of one run without the states of single units."""
+    """The payload of one run without its single units: shares of each site, and how many units died when."""
     run = query["run"]
-    mine = source.tags(PLUGIN).get(run, [])
-    deaths = [tag for tag in mine if tag.startswith(f"{DEATHS}/")]
-    found = source.tensors(run, [NAMES, SHARES, *deaths])
-    if not found.get(SHARES):
-        raise ValueError(f"run {run!r} has no record of dead neurons (any more)")
-    names = _names(found[NAMES][-1][1])
-    rows = [(step, row) for step, table in found[SHARES] for row in np.atleast_2d(table)]
-    pictures = []
-    for place, (name, op, units, per_row) in enumerate(names):
-        own = [(step, row) for step, row in rows if row[0] == place]
-        if own:
-            events = [(step, event) for step, array in found.get(f"{DEATHS}/{place}", []) for event in array]
-            pictures.append(_site(place, (name, op, units, per_row), own, [event for _, event in events]))
-    steps = [step for step, _ in found[SHARES]]
+    record = source.record(run)
+    first, last = int(record.rows[:, 1].min()), int(record.steps[-1])
+    by_place = np.argsort(record.rows[:, 0], kind="stable")
+    edges = np.searchsorted(record.rows[by_place, 0], np.arange(len(record.places) + 1))
+    ticks = _ticks(record, first, last)
+    pictures = [
+        _site(place, record.places[place], record, by_place[a:b])
+        for place, (a, b) in enumerate(pairwise(edges.tolist()))
+        if b > a
+    ]
+    columns, sites = payload_of_sites(pictures)
     return {
         "version": PAYLOAD_VERSION,
         "name": run,
-        "steps": [int(min(site.first[0] for site in pictures)), int(steps[-1])],
-        "rates": _rates(source, run),
+        "steps": [first, last],
+        "rates": [curve_payload(group, points) for group, points in source.scalars(run, _RATES, _POINTS).items()],
         "loss": [],
-        "sites": [site_payload(site) | {"states": None} for site in pictures],
+        "columns": columns,
+        "sites": [
+            site | {"states": None, "ticks": packed(ticks[picture.number])}
+            for site, picture in zip(sites, pictures, strict=True)
+        ],
     }
 
 
 def site(source: Source, query: Query) -> dict[str, Any]:
-    """The states of the units of one site, one column a window."""
+    """The states of the units of one site, one column a window, and their deaths."""
     run, place = query["run"], int(query["place"])
-    found = source.tensors(run, [f"{STATES}/{place}", SHARES])
-    columns = found.get(f"{STATES}/{place}", [])
-    if not columns:
-        raise ValueError("the states of its units are not in this log folder")
-    begins = {
-        step: int(row[1]) for step, table in found.get(SHARES, []) for row in np.atleast_2d(table) if row[0] == place
-    }
+    record = source.record(run)
+    columns = source.tensors(run, [f"{STATES}/{place}"]).get(f"{STATES}/{place}", [])
+    if not columns or not 0 <= place < len(record.places):
+        raise NothingRecordedError("the states of its units are not in this log folder")
     states = np.stack([column for _, column in columns], axis=1).astype(np.uint8)
     last = np.array([step for step, _ in columns])
-    first = _begins(last, [begins.get(step) for step, _ in columns])
-    return {"rows": int(states.shape[0]), "states": packed(states), "first": first.tolist(), "last": last.tolist()}
+    mine = record.rows[:, 0] == place
+    told = dict(zip(record.steps[mine].tolist(), record.rows[mine, 1].tolist(), strict=True))
+    begins = np.array([told.get(step, -1) for step in last.tolist()])
+    first = _begins(last, begins, np.unique(record.steps), record.places[place])
+    events = record.events[record.events[:, 0] == place]
+    return {
+        "rows": int(states.shape[0]),
+        "states": packed(states, level=6),
+        "first": first.tolist(),
+        "last": last.tolist(),
+        "deaths": [death_payload(one) for one in _deaths(events)],
+    }
 
 
-def _names(array: Any) -> list[tuple[str, str, int, int]]:
-    text = array.item() if hasattr(array, "item") else array
-    return [(str(n), str(op), int(units), int(rows)) for n, op, units, rows in json.loads(text)]
-
-
-def _site(
-    place: int, names: tuple[str, str, int, int], rows: Sequence[tuple[int, Any]], events: Sequence[Any]
-) -> SitePicture:
-    name, op, units, per_row = names
-    last = np.array([step for step, _ in rows])
-    table = np.stack([row for _, row in rows])
-    shares = np.ceil(np.clip(table[:, 2:5] / units, 0, 1) * 255).astype(np.uint8)
-    samples = int(table[-1, 5])
+def _site(number: int, place: Place, record: Record, chosen: Ints) -> SitePicture:
+    last, rows = record.steps[chosen], record.rows[chosen]
+    first = _begins(last, rows[:, 1], np.unique(record.steps), place)
+    groups = grouped(len(last), _COLUMNS)
+    starts, ends = np.array([a for a, _ in groups]), np.array([b for _, b in groups])
+    sums = np.add.reduceat(rows[:, 2:5], starts, axis=0) / (ends - starts)[:, None]
+    shares = np.ceil(np.clip(sums / max(place.units, 1), 0, 1) * 255).astype(np.uint8)
+    samples = int(rows[-1, 5])
     return SitePicture(
-        number=place,
-        name=name,
-        op=op,
-        units=units,
-        first=_begins(last, [int(begin) for begin in table[:, 1]]),
-        last=last,
+        number=number,
+        name=place.name,
+        op=place.op,
+        units=place.units,
+        first=first[starts],
+        last=last[ends - 1],
         dead=shares[:, 0],
         silent=shares[:, 1],
         rare=shares[:, 2],
-        states=np.zeros((-(-units // per_row), 0), dtype=np.uint8),
-        per_row=per_row,
-        deaths=_deaths(events),
+        states=np.zeros((0, len(groups)), dtype=np.uint8),
+        per_row=place.per_row,
+        deaths=(),
         samples=samples or None,
         bound=min(1.0, 3 / samples) if samples else None,
         histogram=None,
@@ -131,44 +105,43 @@ def _site(
     )
 
 
-def _begins(last: Ints, told: Sequence[int | None]) -> Ints:
-    """First step of each column. TensorBoard keeps a sample of the windows: a column reaches back to the one before."""
+def _begins(last: Ints, told: Ints, all_steps: Ints, place: Place) -> Ints:
+    """First step of each column.
+
+    TensorBoard keeps a sample of the windows: a column reaches back to the one before, as an evaluation does. But where
+    other sites were seen in between, this one was not, and the picture says so.
+    """
     before = np.r_[-1, last[:-1]] + 1
-    first = np.array([b if t is None else t for b, t in zip(before, told, strict=True)])
-    made: Ints = np.where(np.arange(len(last)) > 0, before, np.minimum(first, last))
+    between = np.searchsorted(all_steps, told) > np.searchsorted(all_steps, before)
+    unseen = (told > before) & between if place.phase == "train" else np.zeros(len(last), dtype=bool)
+    unseen[:1] = told[:1] >= 0
+    made: Ints = np.minimum(np.where(unseen, told, before), last)
     return made
 
 
-def _deaths(events: Sequence[Any]) -> tuple[Death, ...]:
+def _ticks(record: Record, first: int, last: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """[places, bins] how many units died in each stretch of steps, at most 255; units born dead are not among them."""
+    counts = np.zeros((len(record.places), _TICKS), dtype=np.int64)
+    known = record.events[:, 0] < len(record.places)
+    died = record.events[known & (record.events[:, 4] == DIED)]
+    bins = np.clip((died[:, 2] - first) * _TICKS // (last + 1 - first), 0, _TICKS - 1).astype(np.int64)
+    np.add.at(counts, (died[:, 0].astype(np.int64), bins), 1)
+    return np.minimum(counts, 255).astype(np.uint8)
+
+
+def _deaths(events: Floats) -> tuple[Death, ...]:
     """Deaths and revivals, in order of time, as lives."""
     lives: list[Death] = []
     open_: dict[int, int] = {}
-    for unit, step, rate, kind in events:
+    for _, unit, step, rate, kind in events.tolist():
         number = int(unit)
         if int(kind) == REVIVED:
             index = open_.pop(number, None)
             if index is not None:
                 one = lives[index]
-                lives[index] = Death(one.unit, one.first, int(step), one.rate, one.born, None)
+                lives[index] = Death(one.unit, one.first, int(step) - 1, one.rate, one.born, None)
         else:
             open_[number] = len(lives)
             known = None if np.isnan(rate) else float(rate)
             lives.append(Death(number, int(step), None, known, int(kind) == BORN, None))
     return tuple(lives)
-
-
-def _rates(source: Source, run: str) -> list[dict[str, Any]]:
-    tags = [tag for tag in source.tags("scalars").get(run, []) if tag.startswith(_RATES)]
-    if not tags:
-        return []
-    read = source.provider.read_scalars(
-        source.context,
-        experiment_id=source.experiment,
-        plugin_name="scalars",
-        downsample=_POINTS,
-        run_tag_filter=RunTagFilter(runs=[run], tags=tags),
-    ).get(run, {})
-    return [
-        {"group": tag.removeprefix(_RATES), "points": [[datum.step, float(datum.value)] for datum in data]}
-        for tag, data in sorted(read.items())
-    ]

@@ -73,7 +73,11 @@ def test_the_payload_is_json_and_holds_the_same_bytes(made):
     (site,) = payload["sites"]
     assert np.array_equal(unpacked(site["states"]).reshape(site["rows"], -1), picture.sites[0].states)
     assert np.array_equal(unpacked(site["dead"]), picture.sites[0].dead)
-    assert unpacked(site["histogram"]).size == (len(site["edges"]) + 1) * len(site["first"])
+    columns = payload["columns"][site["columns"]]
+    assert columns["last"] == picture.sites[0].last.tolist()
+    assert unpacked(site["histogram"]).size == (len(site["edges"]) + 1) * len(
+        payload["columns"][site["columns"]]["first"]
+    )
 
 
 def test_no_text_can_end_the_script_element_that_holds_it():

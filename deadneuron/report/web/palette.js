@@ -5,8 +5,10 @@ export const STATES = ["active", "rare", "silent", "dead", "not seen"];
 export const DEAD = 3;
 export const UNSEEN = 4;
 
-const LIGHT = [[232, 238, 242], [86, 180, 233], [230, 159, 0], [178, 24, 43], [255, 255, 255]];
-const DARK = [[38, 50, 60], [86, 180, 233], [230, 159, 0], [240, 78, 78], [18, 22, 26]];
+export const LIGHT = [[226, 233, 238], [86, 180, 233], [230, 159, 0], [165, 15, 40], [255, 255, 255]];
+export const DARK = [[38, 50, 60], [86, 180, 233], [240, 180, 40], [222, 45, 60], [18, 22, 26]];
+
+const paper = { printed: false };
 
 export function stateColours() {
   return isDark() ? DARK : LIGHT;
@@ -29,7 +31,21 @@ export function inkColour(share) {
   return low.map((from, i) => Math.round(from + share * (high[i] - from)));
 }
 
+export function lineColour() {
+  return isDark() ? [227, 235, 241] : [27, 42, 53];
+}
+
+// What is printed is drawn for white paper, whatever the screen looks like.
+export function onPaper(printed) {
+  paper.printed = printed;
+}
+
+export function isPrinted() {
+  return paper.printed;
+}
+
 export function isDark() {
+  if (paper.printed) return false;
   const asked = document.documentElement.dataset.theme;
   return asked ? asked === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }

@@ -29,8 +29,13 @@ export function short(number) {
 }
 
 export function percent(share) {
-  if (share === 0) return "0 %";
+  if (!(share > 0)) return "0 %";
   return share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+}
+
+export function span(first, last) {
+  const [from, to] = [first.toLocaleString("en"), last.toLocaleString("en")];
+  return first === last ? `step ${from}` : `steps ${from}–${to}`;
 }
 
 // The column (index into first/last) that holds a step; -1 for none.
@@ -40,7 +45,7 @@ export function columnAt(site, step) {
   while (low <= high) {
     const middle = (low + high) >> 1;
     if (step < site.first[middle]) high = middle - 1;
-    else if (step > site.last[middle]) low = middle + 1;
+    else if (step >= site.last[middle] + 1) low = middle + 1;
     else return middle;
   }
   return -1;
