@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import warnings
 
@@ -13,6 +15,7 @@ from naming import HOSTILE
 
 import deadneuron
 from deadneuron.errors import MissingExtraError, UsageError
+from deadneuron.report.bundle import web_file
 from deadneuron.report.figure import COLOURS
 
 STEPS, UNITS, LENGTH = 307, 31, 50
@@ -70,6 +73,11 @@ def test_every_unit_in_every_window_has_the_colour_of_its_state(run):
         for column, (first, last) in enumerate(zip(site.first, site.last, strict=True)):
             middle = (first + last + 1) / 2
             assert drawn.at(middle, unit + 0.5) == rgb(COLOURS[site.states[unit, column]]), (unit, column)
+
+
+def test_the_colours_are_those_of_the_page():
+    (light,) = re.findall(r"const LIGHT = (\[.*\]);", web_file("palette.js"))
+    assert [tuple(colour) for colour in json.loads(light)] == [rgb(colour) for colour in COLOURS]
 
 
 def test_the_planted_dead_rows_are_the_only_dead_ones(run):
