@@ -2,109 +2,133 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import shlex
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .report import FailOn, Format
+from .comparing import is_report, judged, known_findings, write_known
+from .printing import check_output, deliver, format_of, width_of
+from .report import FailOn
 
 if TYPE_CHECKING:
-    from deadneuron.records import Diagnosis
+    from deadneuron.analysis.difference import Difference
+
+
+class Format(StrEnum):
+    """How a comparison is written."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+    github = "github"
 
 
 def compare(
     before: Annotated[
-        Path, typer.Argument(metavar="A", help="A run folder, or a report of --format json.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A run folder, a report of --format json, or checkpoints of one training.",
+            show_default=False,
+        ),
     ],
-    after: Annotated[Path, typer.Argument(metavar="B", help="What is held against it.", show_default=False)],
+    after: Annotated[str, typer.Argument(metavar="B", help="What is held against it.", show_default=False)],
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 if B has a new finding of this level or a graver one.")
     ] = FailOn.warning,
     baseline: Annotated[
         Path | None,
-        typer.Option(help="Findings that are known: they are not new. See --write-baseline.", show_default="none"),
+        typer.Option(
+            metavar="FILE", help="Findings that are known: they are not new. See --write-baseline.", show_default="none"
+        ),
     ] = None,
     write_baseline: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the findings of B there, as known from now on.", show_default=False),
+        typer.Option(metavar="FILE", help="Write all findings of B there, as known from now on.", show_default=False),
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Judge both runs by this profile.", show_default="those they were recorded with"),
+        typer.Option(
+            help="Judge both by this profile: default, strict, or a TOML file. A report was judged already.",
+            show_default="those they were recorded with",
+        ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", help="text for people, json for programs.")] = Format.text,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text for people, json for programs, markdown for pull requests, github for annotations of a "
+            "workflow: one for each new finding.",
+            show_default="text, or by the ending of --output",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the comparison there.", show_default="stdout"),
+    ] = None,
 ) -> None:
-    """What got better and what got worse from A to B: layers, findings, new ones.
+    """What got better and what got worse from A to B: each layer, and each finding.
 
-    A finding is new if A has none of the same code at the same layer, or a
-    lighter one. Layers are matched by name; one of which nothing is known on
-    either side is neither better nor worse.
+    A finding is new if A has none of the same code at the same layer, and graver
+    if A has a lighter one. Layers are matched by name; one of which nothing is
+    known on either side is neither better nor worse.
 
-    Exit code 0, or 1 if there is a new finding (--fail-on), or 2 if one cannot be
-    read.
+    In a pull request, hold a run against that of the main branch:
+
+        deadneuron compare main.json runs/new --format github
+
+    A finding that is to stay goes into a baseline, a small file beside the code:
+
+        deadneuron compare main.json runs/new --write-baseline known.json
+        deadneuron compare main.json runs/new --baseline known.json
+
+    Exit code 0, or 1 if there is a new or a graver finding (--fail-on), or 2 if
+    one of the two cannot be read. Next: deadneuron report B.
     """
-    from pydantic import TypeAdapter
-    from rich.console import Console
-
-    from deadneuron.analysis.difference import Difference, worsened
+    # Inside, so that --help does not wait for pandas.
+    from deadneuron.analysis.difference import baseline_of, worsened
     from deadneuron.analysis.difference import compare as compare_them
-    from deadneuron.report.difference import difference_text
 
-    found = compare_them(_read(before, profile), _read(after, profile), _known(baseline))
+    check_output(output)
+    written = _format(format, output)
+    if profile is not None and is_report(before) and is_report(after):
+        from deadneuron.errors import UsageError
+
+        raise UsageError("--profile is for runs and checkpoints: a report was judged already", todo="leave it out")
+    known = known_findings(baseline)
+    first, second = judged(before, profile), judged(after, profile)
+    found = compare_them(first, second, known)
     if write_baseline is not None:
-        keys = sorted({(one.code, one.where) for one in (*found.new, *found.known)} | set(_known(baseline)))
-        _write(write_baseline, json.dumps({"known": keys}, indent=1))
-    if format is Format.json:
-        print(TypeAdapter(Difference).dump_json(found, indent=1).decode())
-    else:
-        console = Console()
-        sys.stdout.write(difference_text(found, width=console.width if console.is_terminal else 120))
+        write_known(write_baseline, baseline_of(second))
+    then = [f"deadneuron report {shlex.quote(after)} --format html -o report.html"] if not is_report(after) else []
+    if found.new or found.graver:
+        then.append(f"deadneuron compare {shlex.quote(before)} {shlex.quote(after)} --write-baseline known.json")
+    deliver(lambda terminal: _drawn(found, written, then, terminal=terminal), output)
     if worsened(found, fail_on.value):
         raise typer.Exit(1)
 
 
-def _read(path: Path, profile: str | None) -> Diagnosis:
-    """The diagnosis of a run folder, or the one that a JSON report is."""
-    from pydantic import ValidationError
-
-    from deadneuron.analysis.diagnosis import diagnose
-    from deadneuron.errors import NewerFormatError, NotARunError
-    from deadneuron.records import DIAGNOSIS_VERSION
-    from deadneuron.report.as_json import parse_json
-
-    if not path.is_file():
-        return diagnose(path, profile)
-    todo = "give a run folder, or what deadneuron report RUN --format json wrote"
-    try:
-        text = path.read_text("utf-8")
-        version = json.loads(text)["version"]
-        if isinstance(version, int) and version > DIAGNOSIS_VERSION:
-            raise NewerFormatError("a later deadneuron wrote this report", where=str(path), todo="update deadneuron")
-        return parse_json(text)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        what = f"this is neither a run folder nor a report: {str(error).partition(chr(10))[0][:80]}"
-        raise NotARunError(what, where=str(path), todo=todo) from None
-
-
-def _known(baseline: Path | None) -> set[tuple[str, str]]:
+def _format(asked: Format | None, output: Path | None) -> str:
     from deadneuron.errors import UsageError
 
-    if baseline is None:
-        return set()
-    try:
-        return {(str(code), str(where)) for code, where in json.loads(baseline.read_text("utf-8"))["known"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"this baseline cannot be read: {str(error).partition(chr(10))[0][:80]}"
-        raise UsageError(what, where=str(baseline), todo="write one with --write-baseline") from None
+    told = format_of(output) if asked is None else asked.value
+    if told == "html":
+        raise UsageError("a comparison is no page", where=str(output), todo="name it .md, .json or .txt")
+    return told
 
 
-def _write(path: Path, text: str) -> None:
-    from deadneuron.errors import UsageError
+def _drawn(difference: Difference, format: str, then: list[str], *, terminal: bool) -> str:
+    from deadneuron.report.difference import difference_github, difference_markdown, difference_text
 
-    try:
-        path.write_text(text + "\n", "utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write: {error.strerror}", where=str(path), todo="choose another place") from None
+    if format == "json":
+        from deadneuron.report.difference_json import render_difference
+
+        return render_difference(difference) + "\n"
+    if format == "markdown":
+        return difference_markdown(difference, then=then)
+    if format == "github":
+        return difference_github(difference)
+    return difference_text(difference, width=width_of(terminal), then=then)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,17 +38,33 @@ def publish(diagnosis: Diagnosis, format: str, output: Path | None, run: Run | N
     `format` is "text", "json", "markdown", "github" or "html"; a page draws `run`, too. Raises `UsageError` where the
     file cannot be written.
     """
+    deliver(lambda terminal: _drawn(diagnosis, format, run, terminal=terminal), output)
+
+
+def deliver(drawn: Callable[[bool], str], output: Path | None) -> None:
+    """Write what `drawn` returns to stdout, or to a file; it is told whether a terminal may show it.
+
+    Raises `UsageError` where the file cannot be written.
+    """
     if output is None:
-        sys.stdout.write(_drawn(diagnosis, format, run, terminal=True))
+        sys.stdout.write(drawn(True))
         return
     from deadneuron.errors import UsageError
 
     try:
-        output.write_text(_drawn(diagnosis, format, run, terminal=False), "utf-8")
+        output.write_text(drawn(False), "utf-8")
     except OSError as error:
         todo = "give another --output"
         raise UsageError(f"cannot write the report: {error.strerror}", where=str(output), todo=todo) from error
     print(f"deadneuron: wrote the report to {output}", file=sys.stderr)
+
+
+def width_of(terminal: bool) -> int:
+    """Columns of a text: those of the terminal on stdout, if one shows it."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if terminal and console.is_terminal else _WIDTH
 
 
 def _drawn(diagnosis: Diagnosis, format: str, run: Run | None, *, terminal: bool) -> str:
@@ -60,6 +77,10 @@ def _drawn(diagnosis: Diagnosis, format: str, run: Run | None, *, terminal: bool
         from deadneuron.report.markdown import render_markdown
 
         return render_markdown(diagnosis)
+    if format == "github":
+        from deadneuron.report.github import render_github
+
+        return render_github(diagnosis)
     if format == "html":
         from deadneuron.analysis.picture import picture_of, picture_of_series
         from deadneuron.report.html import render_html

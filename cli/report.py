@@ -26,6 +26,7 @@ class Format(StrEnum):
     json = "json"
     markdown = "markdown"
     html = "html"
+    github = "github"
 
 
 class FailOn(StrEnum):
@@ -48,7 +49,8 @@ def report(
         Format | None,
         typer.Option(
             "--format",
-            help="text for people, json for programs, markdown for pull requests, html for a page.",
+            help="text for people, json for programs, markdown for pull requests, html for a page with pictures, "
+            "github for annotations of a workflow.",
             show_default="text, or by the ending of --output",
         ),
     ] = None,
@@ -131,8 +133,14 @@ def report(
     Face Trainer and Accelerate folders, safetensors). Nothing that a file holds
     is run. With --model and --data each is measured on your examples.
 
+    A page with pictures, and annotations of a workflow that fails on what is severe:
+
+        deadneuron report runs/lr0.1 --format html -o report.html
+        deadneuron report runs/lr0.1 --format github --fail-on severe
+
     Exit code 0, or 1 with --fail-on if there is such a finding, or 2 if nothing
-    can be read.
+    can be read. Next: deadneuron compare A B for what a change did, deadneuron live
+    RUN while it trains.
     """
     # Inside, so that --help does not wait for pandas.
     from deadneuron.analysis.gravity import fails

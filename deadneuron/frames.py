@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from deadneuron.records import HISTOGRAM_EDGES, Floats, Gap, Phase, RunInfo, Sit
 from deadneuron.states import STATE_NAMES, Timeline, bound, make_timeline, walk
 from deadneuron.store.ranks import finite_rows, weighted_mean
 from deadneuron.store.reader import StoredRun, read_folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def read_run(path: str | Path) -> Run:
@@ -34,6 +38,11 @@ class Run:
     def __repr__(self) -> str:
         state = "ended" if self.info.ended else "not ended"
         return f"<Run {self.name}: {self.info.model}, {len(self.sites)} sites, {state}>"
+
+    if TYPE_CHECKING:  # bound by the public face: drawing stands above the tables
+
+        def plot(self, layer: str | None = None) -> Figure: ...
+        def _repr_html_(self) -> str: ...
 
     @property
     def info(self) -> RunInfo:

@@ -1,4 +1,4 @@
-"""`deadneuron report`: four formats, to stdout or to a file."""
+"""`deadneuron report`: its formats, to stdout or to a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from visible import read_html, read_markdown
 from deadneuron.report.as_json import parse_json
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-BEGINNINGS = {"text": "deadneuron · ", "json": "{\n", "markdown": "## ", "html": "<!doctype html>"}
+BEGINNINGS = {
+    "text": "deadneuron · ",
+    "json": "{\n",
+    "markdown": "## ",
+    "html": "<!doctype html>",
+    "github": "::error title=deadneuron%3A stuck%2C layer1.act::",
+}
 
 
 def report(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

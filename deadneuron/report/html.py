@@ -37,7 +37,7 @@ def render_html(diagnosis: Diagnosis, picture: Picture | None = None) -> str:
     script = None if picture is None else _script()
     scripts = "" if script is None else f"script-src '{_hash(script)}'; "
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             page=page_of(diagnosis),
@@ -55,8 +55,9 @@ def render_html(diagnosis: Diagnosis, picture: Picture | None = None) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The one of all templates: whatever is put into one is text."""
+    made = Environment(
         loader=PackageLoader("deadneuron.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -64,13 +65,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"marks": MARKS, "curve_width": WIDTH, "curve_height": HEIGHT}
-    environment.tests["grid"] = lambda part: isinstance(part, Grid)
-    return environment
+    made.globals |= {"marks": MARKS, "curve_width": WIDTH, "curve_height": HEIGHT}
+    made.tests["grid"] = lambda part: isinstance(part, Grid)
+    return made
 
 
 def _style(*, drawn: bool) -> Markup:
-    style = _environment().get_template("report.css").render()
+    style = environment().get_template("report.css").render()
     return Markup(style + web_file("style.css") if drawn else style)  # files of this package: nothing to escape
 
 

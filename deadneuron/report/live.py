@@ -1,128 +1,127 @@
-"""A run while it grows, on one screen: looked at again only when its files changed."""
+"""A run while it grows, drawn: as one screen that is never larger than the terminal, and as one line."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from deadneuron.analysis.diagnosis import diagnose
-from deadneuron.errors import NotARunError
-from deadneuron.frames import Run, read_run
-from deadneuron.profiles import load_profile
+from deadneuron.frames import Run
 from deadneuron.records import Diagnosis, Finding, Verdict
+from deadneuron.report.cells import Column, columns_of
+from deadneuron.report.glance import Glance
 from deadneuron.report.sparkline import sparkline
 from deadneuron.report.style import MARKS, STYLES, printable
-from deadneuron.report.table import columns_that_fit, layers_table
+from deadneuron.report.table import layers_table, that_fit
 
-_HEAD = 6  # lines around the table and the findings
-_SPARK = 40
-
-
-class Glance:
-    """What is known of a run that grows, is waited for, or has ended."""
-
-    def __init__(self, path: Path, profile: str | None = None) -> None:
-        """Raises `ProfileError` for an unknown profile."""
-        self.path, self.profile = path, None if profile is None else load_profile(profile)
-        self.run: Run | None = None
-        self.diagnosis: Diagnosis | None = None
-        self.waiting = ""  # why there is nothing to see
-        self._stamp: object = None
-
-    def look(self) -> bool:
-        """Read what is new; whether anything is.
-
-        A folder that is not there, or not yet a run, is waited for; a run that was begun anew is followed. Raises
-        `NewerFormatError` for a run that this version cannot read.
-        """
-        stamp = _stamp(self.path)
-        if stamp == self._stamp and (self.run is not None or self.waiting):
-            return False
-        self._stamp = stamp
-        try:
-            self.run = read_run(self.path)
-            self.diagnosis = diagnose(self.run, self.profile)
-            self.waiting = ""
-        except NotARunError as error:
-            self.run = self.diagnosis = None
-            self.waiting = error.what
-        return True
+_SPARK = 40  # columns of a rate
+_FINDINGS = 6
+_GROUPS = 3
+# What a narrow terminal does without, in this order; the curves stay longer than in a report: they are what grows.
+_SPARED = ("dormant", "rare", "op", "3/n", "= born", "+ died", "n", "at lr", "revived", "since", "silent", "units")
+_CURVE = "dead, over time"
 
 
 def line(glance: Glance) -> str:
     """The run in one line."""
     diagnosis = glance.diagnosis
     if diagnosis is None:
-        return f"{printable(str(glance.path))}: waiting ({glance.waiting})"
+        return f"{printable(str(glance.path))}: waiting ({printable(glance.waiting)})"
     seen = [verdict for verdict in diagnosis.verdicts if verdict.units]
     dead, units = sum(v.dead or 0 for v in seen), sum(v.units or 0 for v in seen)
-    step = "no steps yet" if diagnosis.last_step is None else f"step {diagnosis.last_step:,}"
-    ended = "" if diagnosis.ended is None else ", ended"
-    newest = f"; {printable(diagnosis.findings[0].text)}" if diagnosis.findings else ""
-    return f"{step}{ended}: {diagnosis.status}, {dead:,} of {units:,} units dead{newest}"
+    found = glance.newest()
+    newest = f"; {printable(found[0][0].text)}" if found else ""
+    return f"{_step(diagnosis)}{_ended(diagnosis)}: {diagnosis.status}, {dead:,} of {units:,} units dead{newest}"
 
 
 def screen(glance: Glance, width: int, height: int) -> RenderableType:
-    """The run as it stands, no larger than the terminal."""
+    """The run as it stands, in at most `height` lines: the head, then layers and findings share what is left."""
     diagnosis, run = glance.diagnosis, glance.run
     if diagnosis is None or run is None:
-        return Text(line(glance), style="dim")
-    parts: list[RenderableType] = [_head(diagnosis), _rates(run, width)]
-    findings = [_finding(finding) for finding in diagnosis.findings]
-    room = max(height - _HEAD - min(len(findings), 6), 1)
-    shown = sorted(diagnosis.verdicts, key=lambda v: -(v.dead or 0) / (v.units or 1))[:room]
-    table = layers_table(_only(diagnosis, shown), columns_that_fit(diagnosis, width))
-    hidden = len(diagnosis.verdicts) - len(shown)
-    parts += [Text(), table]
-    if hidden:
-        parts.append(Text(f"{hidden} more layers, with fewer dead units", style="dim"))
-    parts += [Text(), *findings[:6]]
+        return _line(Text(line(glance), style="dim"))
+    head = [_head(diagnosis, glance.written), _rates(run, width)][: max(height, 1)]
+    found = glance.newest()
+    room = max(height - len(head), 0)
+    few = min(len(found), _FINDINGS, max(room // 3, 1 if room else 0))
+    rows = room - few - (1 if few else 0) - 2  # a blank before either part, and the table's header
+    parts: list[RenderableType] = [*head]
+    if rows > 0 and diagnosis.verdicts:
+        parts += [Text(), *_layers(diagnosis, width, rows)]
+    if few:
+        parts += [Text()] if room > few else []
+        parts += [_finding(one, step) for one, step in found[:few]]
     return Group(*parts)
 
 
-def _head(diagnosis: Diagnosis) -> Text:
+def _layers(diagnosis: Diagnosis, width: int, rows: int) -> list[RenderableType]:
+    worst = sorted(diagnosis.verdicts, key=lambda verdict: -(verdict.dead or 0) / (verdict.units or 1))
+    shown = worst if len(worst) <= rows else worst[: rows - 1]
+    drawn = _only(diagnosis, shown)
+    parts: list[RenderableType] = []
+    if shown:
+        parts.append(layers_table(drawn, that_fit(drawn, _columns(diagnosis), width), folds=False))
+    if len(shown) < len(worst):
+        more = len(worst) - len(shown)
+        parts.append(
+            _line(Text(f"and {more} more layers{', with no larger share dead' if shown else ''}", style="dim"))
+        )
+    return parts
+
+
+def _columns(diagnosis: Diagnosis) -> list[Column]:
+    order = {header: place for place, header in enumerate(_SPARED, start=1)}
+    columns = columns_of(diagnosis)
+    return [replace(c, drop=len(order) + 1 if c.header == _CURVE else order.get(c.header, 0)) for c in columns]
+
+
+def _head(diagnosis: Diagnosis, written: float | None) -> Text:
     text = Text(f"{MARKS[diagnosis.status]} {diagnosis.status}", style=STYLES[diagnosis.status])
-    state = "ended" if diagnosis.ended else "running, or killed"
-    step = "no steps yet" if diagnosis.last_step is None else f"step {diagnosis.last_step:,}"
-    return text.append(f"  {printable(diagnosis.run)} · {step} · {state}", style="default not bold")
+    parts = [f"{_step(diagnosis)}{_ended(diagnosis)}"]
+    if written is not None:
+        parts.append(f"written {datetime.fromtimestamp(written):%H:%M:%S}")
+    parts.append(printable(diagnosis.run))
+    return _line(text.append(f"  {' · '.join(parts)}", style="default not bold"))
+
+
+def _step(diagnosis: Diagnosis) -> str:
+    return "no steps yet" if diagnosis.last_step is None else f"step {diagnosis.last_step:,}"
+
+
+def _ended(diagnosis: Diagnosis) -> str:
+    if diagnosis.ended is None:
+        return ""
+    return ", ended" if diagnosis.ended_by is None else f", ended by {printable(diagnosis.ended_by)}"
 
 
 def _rates(run: Run, width: int) -> Text:
     """Each group's rate as a line of small bars."""
     ticks = run.ticks
     parts = []
-    for group in run.info.groups[:3]:
+    for group in run.info.groups[:_GROUPS]:
         values = ticks[f"lr:{group}"].dropna().to_numpy(dtype=float)
         if not len(values):
             continue
         top = float(values.max()) or 1.0
         bars = sparkline([float(value) / top for value in values], min(_SPARK, max(width // 4, 8)))
         parts.append(f"{printable(group)} {bars} {values[-1]:.3g}")
-    return Text("rate  " + "   ".join(parts) if parts else "no rate yet", style="dim")
+    return _line(Text("rate  " + "   ".join(parts) if parts else "no rate yet", style="dim"))
 
 
 def _only(diagnosis: Diagnosis, verdicts: Sequence[Verdict]) -> Diagnosis:
     return replace(diagnosis, verdicts=tuple(verdicts))
 
 
-def _finding(finding: Finding) -> Text:
-    text = Text(f"{MARKS[finding.level]} ", style=STYLES[finding.level], no_wrap=True, overflow="ellipsis")
-    return text.append(printable(finding.text), style="default not bold")
+def _finding(finding: Finding, step: int | None) -> Text:
+    text = Text(f"{MARKS[finding.level]} ", style=STYLES[finding.level])
+    if step is not None:
+        text.append(f"new at step {step:,}: ", style="bold")
+    return _line(text.append(printable(finding.text), style="default not bold"))
 
 
-def _stamp(path: Path) -> object:
-    """What changes when the run's files do: names, sizes and times of what lies in it."""
-    found = []
-    for folder, _, files in os.walk(path):
-        for name in files:
-            try:
-                status = os.stat(os.path.join(folder, name))
-            except OSError:
-                continue
-            found.append((folder, name, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+def _line(text: Text) -> Text:
+    """One line, whatever the width."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text

@@ -44,6 +44,8 @@ def test_this_check_can_fail():
         ["lab", "--help"],
         ["lab", "--list"],
         ["sweep", "--help"],
+        ["live", "--help"],
+        ["compare", "--help"],
     ],
 )
 def test_help_loads_neither_torch_nor_pandas(args):
@@ -68,6 +70,25 @@ def test_naming_a_sink_loads_no_torch():
 
 def test_watching_loads_no_pandas():
     assert "pandas" not in loaded_after("import deadneuron; deadneuron.watch")
+
+
+SHOWN = {"jinja2", "matplotlib", "rich"}
+
+
+def test_records_and_runs_show_themselves_and_load_no_drawing_before_they_do(demo_runs):
+    assert loaded_after("import deadneuron; deadneuron.Diagnosis._repr_html_").isdisjoint({*SHOWN, "pandas", "torch"})
+    reading = f"import deadneuron; run = deadneuron.read_run({str(demo_runs / 'lr0.2')!r}); "
+    reading += "diagnosis = deadneuron.diagnose(run); "
+    assert loaded_after(reading).isdisjoint({*SHOWN, "torch"})
+    assert loaded_after(f"{reading} diagnosis._repr_html_()").isdisjoint({"matplotlib", "torch"})
+    drawn = loaded_after(f"{reading} run.plot()")
+    assert "matplotlib" in drawn
+    assert drawn.isdisjoint({"torch", "jinja2"})
+
+
+def test_a_report_and_a_comparison_load_no_matplotlib(demo_runs):
+    for args in (["report", str(demo_runs / "lr0.2")], ["compare", *[str(demo_runs / "lr0.2")] * 2]):
+        assert loaded_after(COMMAND.format(args=args)).isdisjoint({"matplotlib", "torch"})
 
 
 def test_every_public_name_exists_and_none_is_a_submodule():
