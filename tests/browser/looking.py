@@ -98,8 +98,9 @@ class Look:
         """Elements of the picture that stick out of the page to the right."""
         return self.js(
             """const wide = document.documentElement.clientWidth;
-            return [...document.querySelectorAll('.dn *')].filter((one) => !one.closest('svg *') && !one.closest('.dn-site'))
-              .filter((one) => one.getBoundingClientRect().right > wide + 0.5).map((one) => one.outerHTML.slice(0, 99));"""
+            const shown = [...document.querySelectorAll('.dn *')].filter((one) => !one.closest('svg *, .dn-site'));
+            const cut = shown.filter((one) => one.getBoundingClientRect().right > wide + 0.5);
+            return cut.map((one) => one.outerHTML.slice(0, 99));"""
         )
 
     def errors(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from making import ends_every, lives, make_run, make_site, make_ticks, make_windows
 from selenium.webdriver.common.keys import Keys
@@ -43,7 +45,8 @@ def test_the_heat_map_is_redder_where_more_units_are_dead(page):
     first = page.js(script, 0)  # green goes as red comes: 0, 1, 4, 3, 4, 4 of 31 are dead
     assert first[0] > first[1] > first[3] > first[2] == first[4] == first[5]
     assert len(set(page.js(script, 1))) == 1
-    seam = """const c = document.querySelector('.dn-heat'); const d = c.getContext('2d').getImageData(0, 4, c.width, 1).data;
+    seam = """const c = document.querySelector('.dn-heat');
+      const d = c.getContext('2d').getImageData(0, 4, c.width, 1).data;
       return new Set([...Array(c.width).keys()].map((x) => [...d.slice(4 * x, 4 * x + 4)].join())).size"""
     assert page.js(seam) == 4, "no colour but those of the four shares, so no seam"
 
@@ -80,9 +83,8 @@ def test_the_tip_stays_in_the_window(page):
     raster = page.find(".dn-raster")
     for x, y in ((1, 1), (raster.size["width"] - 2, raster.size["height"] - 2)):
         page.point(raster, x, y)
-        box = page.js(
-            "const b = document.querySelector('.dn-tip').getBoundingClientRect(); return [b.left, b.right, b.top, b.bottom, innerWidth, innerHeight]"
-        )  # noqa: E501
+        edges = "const b = document.querySelector('.dn-tip').getBoundingClientRect();"
+        box = page.js(f"{edges} return [b.left, b.right, b.top, b.bottom, innerWidth, innerHeight]")
         assert 0 <= box[0] < box[1] <= box[4]
         assert 0 <= box[2] < box[3] <= box[5]
 
@@ -154,10 +156,9 @@ def test_print_is_drawn_for_white_paper_and_fits_it(page):
     page.size(688, 1000)  # a sheet of A4 without its margins
     assert page.overflow() == []
     assert not page.find(".dn-bar").is_displayed()
-    rows = page.js(
-        "return [...document.querySelectorAll('.dn-row, .dn-open, .dn-steps')].map((n) => n.getBoundingClientRect()).map((b) => [b.top, b.bottom])"
-    )  # noqa: E501
-    assert all(below[0] >= above[1] for above, below in zip(rows, rows[1:], strict=False)), "nothing lies over another"
+    boxes = "[...document.querySelectorAll('.dn-row, .dn-open, .dn-steps')].map((n) => n.getBoundingClientRect())"
+    rows = page.js(f"return {boxes}.map((box) => [box.top, box.bottom])")
+    assert all(below[0] >= above[1] for above, below in pairwise(rows)), "nothing lies over another"
     page.js("window.dispatchEvent(new Event('afterprint'))")
 
 

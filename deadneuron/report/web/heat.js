@@ -2,7 +2,7 @@
 
 import { el, paint } from "./dom.js";
 import { DEAD, css, shareColour, stateColours } from "./palette.js";
-import { columnAt, percent, span } from "./scale.js";
+import { columnAt, percent, shareAt, span } from "./scale.js";
 
 export const ROW = 26;
 const BAR = 17;
@@ -72,7 +72,7 @@ function drawDeaths(context, site, scale, width) {
 
 export function told(site, column) {
   if (column < 0 || column >= site.first.length) return null;
-  const share = (of) => percent(site[of][column] / 255);
+  const share = (kind) => percent(shareAt(site, kind, column));
   return {
     title: site.name,
     lines: [
