@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ class Look:
     def __init__(self, driver: Any) -> None:
         self.driver = driver
         self.js = driver.execute_script
+        self.allowed: tuple[str, ...] = ()  # words of messages in the console that a test brings about
 
     def fresh(self) -> None:
         self.driver.switch_to.default_content()
@@ -53,6 +55,18 @@ class Look:
             assert time.monotonic() < deadline, self.js("return document.body.innerText")
             time.sleep(0.05)
         return found
+
+    def settle(self) -> None:
+        """Wait until what is drawn stays as it is: a scroll bar, or states that arrive, have it drawn anew."""
+        drawn = "[...document.querySelectorAll('.dn-rates')]"
+        self.js(f"{drawn}.forEach((one) => delete one.dataset.seen)")
+        while not self.js(f"return {drawn}.every((one) => one.dataset.seen)"):
+            self.js(f"{drawn}.forEach((one) => {{ one.dataset.seen = '1' }})")
+            time.sleep(0.3)
+
+    def text(self, selector: str) -> str:
+        """The text of the first such element; "" where there is none yet."""
+        return self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
     def size(self, width: int, height: int) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -83,6 +97,10 @@ class Look:
         chain = ActionChains(self.driver).move_to_element_with_offset(element, round(from_x - middle), 0)
         chain.click_and_hold().move_by_offset(round(to_x - from_x), 0).release().perform()
 
+    def zoom(self, which: int = 0) -> list[int]:
+        """The first and the last step that are shown; [] where all are."""
+        return [int(found) for found in re.findall(r"\d+", self.all(".dn-bar")[which].text)]
+
     def tip(self) -> str:
         return self.js("const t = document.querySelector('.dn-tip'); return t && !t.hidden ? t.innerText : ''")
 
@@ -105,14 +123,11 @@ class Look:
 
     def errors(self) -> list[str]:
         """What the console said, of our own files."""
-        foreign = (
-            "Three.js",
-            "software WebGL",
-            "/index.js?_file_hash",
-            "willReadFrequently",
-        )  # the last: these tests themselves
+        # TensorBoard's own; a server that the test has stopped; and what these tests do to canvases.
+        foreign = ("Three.js", "software WebGL", "/index.js?_file_hash", "favicon.ico")
+        stopped = ("ERR_EMPTY_RESPONSE", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "willReadFrequently")
         said = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"]
-        return [one for one in said if not any(word in one for word in foreign)]
+        return [one for one in said if not any(word in one for word in foreign + stopped + self.allowed)]
 
     def outside(self) -> list[str]:
         """Addresses that were asked for beyond this machine."""

@@ -93,7 +93,7 @@ def test_a_brush_looks_closer_and_escape_shows_all(page):
     heat = page.all(".dn-heat")[1]
     width = heat.size["width"]
     page.drag(heat, width * 0.5, width * 0.9)
-    assert page.find(".dn-bar").text.startswith("steps 150–269")
+    assert page.zoom() == pytest.approx([150, 269], abs=2)  # a pixel is no step
     assert page.states([0.05])[3] == [SILENTLY]
     page.find(".dn-name").click()
     page.keys(Keys.ESCAPE)
