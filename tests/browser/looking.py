@@ -13,7 +13,7 @@ from typing import Any
 from selenium.webdriver.common.action_chains import ActionChains
 
 # [active, rare, silent, dead, not seen], light and dark: as deadneuron/report/web/palette.js has them.
-LIGHT = [(226, 233, 238), (86, 180, 233), (230, 159, 0), (165, 15, 40), (255, 255, 255)]
+LIGHT = [(226, 233, 238), (116, 192, 238), (218, 143, 0), (165, 15, 40), (255, 255, 255)]
 DARK = [(38, 50, 60), (86, 180, 233), (240, 180, 40), (222, 45, 60), (18, 22, 26)]
 
 PIXELS = """
