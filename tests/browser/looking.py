@@ -16,6 +16,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 LIGHT = [(226, 233, 238), (116, 192, 238), (218, 143, 0), (165, 15, 40), (255, 255, 255)]
 DARK = [(38, 50, 60), (86, 180, 233), (240, 180, 40), (222, 45, 60), (18, 22, 26)]
 
+HERE = "http://"
+
 PIXELS = """
 const canvas = document.querySelectorAll('.dn-raster')[arguments[0]];
 const [rows, thick] = [Number(canvas.dataset.rows), Number(canvas.dataset.thick)];
@@ -136,7 +138,7 @@ class Look:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 asked.append(message["params"]["request"]["url"])
-        local = ("file://", "data:", "blob:", "about:", "http://127.0.0.1:", "http://localhost:", "chrome")
+        local = ("file://", "data:", "blob:", "about:", f"{HERE}127.0.0.1:", f"{HERE}localhost:", "chrome")
         return [address for address in asked if not address.startswith(local)]
 
     def photograph(self, folder: Path | None, name: str) -> None:
