@@ -18,16 +18,17 @@ NAMES = [
     "שכבה\u202eevil.act",
     "&lt;b&gt; ${1} `x` \\u003c",
 ]
+SHOWN = [name.replace("\u202e", "\N{REPLACEMENT CHARACTER}") for name in NAMES]
 
 
 def test_hostile_names_are_text(look, write_page, kept):
     sites = [make_site(number, 7, name=name) for number, name in enumerate(NAMES)]
     windows = [w for s in sites for w in make_windows(s, lives(7, 200, {3: [(0, 199)]}), ends_every(50, 200))]
     look.open(write_page(make_run(sites, windows, make_ticks([0.1] * 200), groups=(NAMES[0],))))
-    assert look.names() == NAMES
+    assert look.names() == SHOWN
     for row, heat in enumerate(look.all(".dn-heat")):
         assert look.point(heat, 200, 5)
-        assert look.js("return document.querySelector('.dn-tip strong').textContent") == NAMES[row]
+        assert look.js("return document.querySelector('.dn-tip strong').textContent") == SHOWN[row]
         box = look.js("const b = document.querySelector('.dn-tip').getBoundingClientRect(); return [b.left, b.right]")
         assert 0 <= box[0] < box[1] <= 1300
     assert look.js("return document.title") != "bitten"
