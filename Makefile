@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import bench-checkpoints proof proof-rate labs pictures docs clean
+.PHONY: help demo test lint types imports tests smoke bench bench-further bench-sinks bench-reference bench-import bench-checkpoints proof proof-rate labs pictures docs clean bench-tab
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -39,6 +39,9 @@ bench-further: $(VENV)/.dev ## The same for functional activations and compiled 
 
 bench-sinks: $(VENV)/.dev ## What a TensorBoard sink adds to that (about 2 minutes)
 	$(BIN)/python benchmarks/sinks.py --write
+
+bench-tab: $(VENV)/.dev ## How fast the tab of TensorBoard answers (about 3 minutes)
+	$(BIN)/python benchmarks/tab.py --slow --write
 
 bench-reference: $(VENV)/.dev ## What a reference batch costs (about 2 minutes)
 	$(BIN)/python benchmarks/reference.py --write

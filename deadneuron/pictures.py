@@ -71,6 +71,8 @@ class Picture:
 def pool_rows(states: Bytes, rows: int = ROWS) -> tuple[Bytes, int]:
     """([at most `rows`, windows], units a row): of several units the state that most of them are in."""
     per_row = -(-states.shape[0] // rows)
+    if per_row <= 1:
+        return states, max(per_row, 1)
     groups = [(a, min(a + per_row, states.shape[0])) for a in range(0, states.shape[0], per_row)]
     return pooled(states.T, groups).T, per_row
 

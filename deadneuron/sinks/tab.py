@@ -41,7 +41,7 @@ class Tab:
         row = [place, window.first_step, *counts, min(samples, np.iinfo(np.int32).max)]
         self._rows.setdefault((window.last_step, time), []).append(row)
         events = self._events(place, site, window, moment, rates)
-        if len(events):
+        if events is not None:
             self._deaths.setdefault((window.last_step, time), []).append(events)
 
     def flush(self) -> None:
@@ -64,12 +64,14 @@ class Tab:
             self._add(NAMES, np.array(text.encode(), dtype=object), window.last_step, time)
         return self._places[key]
 
-    def _events(self, place: int, site: Site, window: Window, moment: Moment, rates: RateAt) -> Floats:
-        """[events, 5] of this window: place, unit, step, rate, kind."""
+    def _events(self, place: int, site: Site, window: Window, moment: Moment, rates: RateAt) -> Floats | None:
+        """[events, 5] of this window: place, unit, step, rate, kind; None where nothing happened."""
         before = self._states.get(place, np.zeros(site.units, dtype=np.uint8))
         self._states[place] = moment.states
         died = np.flatnonzero((moment.states == DEAD) & (before != DEAD))
         woke = np.flatnonzero((moment.states != DEAD) & (before == DEAD))
+        if not len(died) and not len(woke):
+            return None
         born = moment.last_seen[died] == NEVER
         steps: Ints = np.where(born, 0, moment.last_seen[died])
         used = [np.nan if b else _rate(rates, int(s), site.groups) for s, b in zip(steps, born, strict=True)]

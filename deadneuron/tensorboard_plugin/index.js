@@ -2,7 +2,7 @@
 
 import { show } from "./app.js";
 import { largest } from "./curves.js";
-import { el } from "./dom.js";
+import { el, plain } from "./dom.js";
 import { followTheme } from "./theme.js";
 import { unpack, unpackPicture } from "./unpack.js";
 
@@ -43,7 +43,7 @@ async function load(state, picker, pictures) {
 
 function pick(runs, state, draw) {
   const options = (chosen, none) => {
-    const items = runs.map((run) => el("option", { value: run, selected: run === chosen }, run));
+    const items = runs.map((run) => el("option", { value: run, selected: run === chosen }, plain(run)));
     return none ? [el("option", { value: "" }, none), ...items] : items;
   };
   const change = (place) => (event) => {
@@ -70,7 +70,7 @@ async function draw(state, pictures) {
     zoomed: (span) => state.shown.forEach((one) => one.zoom(span)),
   };
   const roots = chosen.map(() => el("div"));
-  replace(state, pictures, chosen.map((run, i) => el("section", { class: "tab-run", "data-run": run }, el("h2", {}, run), roots[i])));
+  replace(state, pictures, chosen.map((run, i) => el("section", { class: "tab-run", "data-run": run }, el("h2", {}, plain(run)), roots[i])));
   pictures.classList.toggle("tab-two", chosen.length > 1);
   state.texts = texts;
   found.forEach((picture, i) => {

@@ -64,12 +64,13 @@ class DeadNeuronsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 from urllib.parse import parse_qs
 
                 from tensorboard import context
+                from tensorboard.backend.experiment_id import WSGI_ENVIRON_KEY
 
                 from deadneuron.tensorboard_plugin import reading
                 from deadneuron.tensorboard_plugin.source import Source
 
                 query = {key: values[-1] for key, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
-                experiment = str(environ.get("HTTP_X_TENSORBOARD_EXPERIMENT", ""))
+                experiment = str(environ.get(WSGI_ENVIRON_KEY, ""))
                 source = Source(self._provider, context.from_environ(environ), experiment, self._kept)
                 body, status = getattr(reading, name)(source, query), "200 OK"
             except Exception as error:

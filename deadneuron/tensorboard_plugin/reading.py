@@ -66,7 +66,8 @@ def site(source: Source, query: Query) -> dict[str, Any]:
     mine = record.rows[:, 0] == place
     told = dict(zip(record.steps[mine].tolist(), record.rows[mine, 1].tolist(), strict=True))
     begins = np.array([told.get(step, -1) for step in last.tolist()])
-    first = _begins(last, begins, np.unique(record.steps), record.places[place])
+    without = np.setdiff1d(record.looks, record.steps[mine])
+    first = _begins(last, begins, without, record.places[place])
     events = record.events[record.events[:, 0] == place]
     return {
         "rows": int(states.shape[0]),
@@ -79,7 +80,7 @@ def site(source: Source, query: Query) -> dict[str, Any]:
 
 def _site(number: int, place: Place, record: Record, chosen: Ints) -> SitePicture:
     last, rows = record.steps[chosen], record.rows[chosen]
-    first = _begins(last, rows[:, 1], np.unique(record.steps), place)
+    first = _begins(last, rows[:, 1], np.setdiff1d(record.looks, last), place)
     groups = grouped(len(last), _COLUMNS)
     starts, ends = np.array([a for a, _ in groups]), np.array([b for _, b in groups])
     sums = np.add.reduceat(rows[:, 2:5], starts, axis=0) / (ends - starts)[:, None]
@@ -105,14 +106,14 @@ def _site(number: int, place: Place, record: Record, chosen: Ints) -> SitePictur
     )
 
 
-def _begins(last: Ints, told: Ints, all_steps: Ints, place: Place) -> Ints:
+def _begins(last: Ints, told: Ints, without: Ints, place: Place) -> Ints:
     """First step of each column.
 
     TensorBoard keeps a sample of the windows: a column reaches back to the one before, as an evaluation does. But where
-    other sites were seen in between, this one was not, and the picture says so.
+    others were seen in between `without` this one, it was not, and the picture says so.
     """
     before = np.r_[-1, last[:-1]] + 1
-    between = np.searchsorted(all_steps, told) > np.searchsorted(all_steps, before)
+    between = np.searchsorted(without, told) > np.searchsorted(without, before)
     unseen = (told > before) & between if place.phase == "train" else np.zeros(len(last), dtype=bool)
     unseen[:1] = told[:1] >= 0
     made: Ints = np.minimum(np.where(unseen, told, before), last)

@@ -33,7 +33,8 @@ class Record:
     """All that a run tells of its sites, but for the states of single units."""
 
     places: tuple[Place, ...]
-    steps: Ints  # [rows] last step of the window, ascending
+    looks: Ints  # last steps of all windows, ascending
+    steps: Ints  # [rows] of each row's window
     rows: Ints  # [rows, 6] see tags.SHARES
     events: Floats  # [events, 5] see tags.DEATHS
 
@@ -79,6 +80,7 @@ class Source:
         events = [event for tag in sorted(deaths, key=_block) for _, event in found.get(tag, [])]
         return Record(
             places=_places(found[NAMES][-1][1]),
+            looks=np.array([step for step, _ in found[SHARES]]),
             steps=np.repeat([step for step, _ in found[SHARES]], [len(table) for table in tables]),
             rows=np.concatenate(tables).astype(np.int64),
             events=np.concatenate([np.zeros((0, 5)), *events]),

@@ -68,6 +68,12 @@ def test_naming_a_sink_loads_no_torch():
     assert loaded.isdisjoint({"torch", "tensorboard", "pandas", "pyarrow"})
 
 
+def test_the_tab_loads_neither_torch_nor_pandas():
+    heavy = {"torch", "pandas", "pyarrow", "jinja2", "rich"}
+    assert loaded_after("import deadneuron.tensorboard_plugin.plugin").isdisjoint(heavy)
+    assert loaded_after("import deadneuron.tensorboard_plugin.reading").isdisjoint(heavy)
+
+
 def test_watching_loads_no_pandas():
     assert "pandas" not in loaded_after("import deadneuron; deadneuron.watch")
 

@@ -7,7 +7,7 @@ import { heatRow, told } from "./heat.js";
 import { histogram } from "./histogram.js";
 import { css, isPrinted, onPaper, shareColour } from "./palette.js";
 import { ORDERS, legend, lives, raster } from "./raster.js";
-import { Scale, percent, span } from "./scale.js";
+import { Scale, percent, shareAt, span } from "./scale.js";
 import { Tip } from "./tip.js";
 
 const NARROWEST = 160;
@@ -69,7 +69,7 @@ export function show(root, picture, options = {}) {
     const name = el("button", {
       type: "button", class: "dn-name", "aria-expanded": String(open), title: site.name,
       style: { width: `${left - 10}px` }, onclick: () => toggle(site),
-    }, el("span", { class: "dn-site" }, site.name), el("span", { class: "dn-share" }, percent((site.dead.at(-1) ?? 0) / 255)));
+    }, el("span", { class: "dn-site" }, el("bdi", {}, site.name)), el("span", { class: "dn-share" }, percent(shareAt(site, "dead", site.dead.length - 1))));
     const heat = heatRow(site, scale, handlers);
     keyboard(name, heat, site);
     const row = el("div", { class: "dn-row", "data-site": site.number }, name, heat);

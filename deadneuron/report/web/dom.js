@@ -23,6 +23,11 @@ function dressed(node, attributes, children) {
   return node;
 }
 
+// Names come from anywhere: what would turn the text around it, or hide, is shown as a replacement character.
+export function plain(text) {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, "\ufffd");
+}
+
 // A canvas drawn at the screen's own resolution; `draw(context, width, height)` uses CSS pixels.
 export function paint(canvas, width, height, draw) {
   const ratio = window.devicePixelRatio || 1;

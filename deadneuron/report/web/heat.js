@@ -2,7 +2,7 @@
 
 import { el, paint } from "./dom.js";
 import { DEAD, css, shareColour, stateColours } from "./palette.js";
-import { columnAt, percent, span } from "./scale.js";
+import { columnAt, percent, shareAt, span } from "./scale.js";
 
 export const ROW = 26;
 const BAR = 17;
@@ -59,11 +59,12 @@ function drawDeaths(context, site, scale, width) {
   }
   if (site.ticks && !site.lives) {
     const [low, high] = site.span;
+    const edge = (bin) => Math.round(scale.x(low + ((high + 1 - low) * bin) / site.ticks.length));
     site.ticks.forEach((count, bin) => {
-      const left = scale.x(low + ((high + 1 - low) * bin) / site.ticks.length);
-      if (!count || left < 0 || left > width) return;
+      const [left, right] = [edge(bin), edge(bin + 1)];
+      if (!count || right < 0 || left > width) return;
       context.globalAlpha = Math.min(0.4 + 0.15 * count, 1);
-      context.fillRect(Math.round(left), BAR + 3, 1, 5);
+      context.fillRect(left, BAR + 3, Math.max(right - left, 1), 5);
     });
   }
   context.globalAlpha = 1;
@@ -71,7 +72,7 @@ function drawDeaths(context, site, scale, width) {
 
 export function told(site, column) {
   if (column < 0 || column >= site.first.length) return null;
-  const share = (of) => percent(site[of][column] / 255);
+  const share = (kind) => percent(shareAt(site, kind, column));
   return {
     title: site.name,
     lines: [

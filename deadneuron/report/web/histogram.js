@@ -5,6 +5,7 @@ import { css, inkColour, lineColour } from "./palette.js";
 import { columnAt, percent, short, span } from "./scale.js";
 
 const BIN = 4; // pixels
+const TOP = 7; // room for half a label
 
 export function histogram(site, scale, left, handlers) {
   const columns = site.first.length;
@@ -17,14 +18,14 @@ export function histogram(site, scale, left, handlers) {
   const height = (high - low + 1) * BIN;
   const canvas = el("canvas", { class: "dn-histogram", role: "img" });
   canvas.setAttribute("aria-label", `histogram of the pre-activations of ${site.name} over the steps`);
-  paint(canvas, left + scale.width, height + 8, (context) => {
-    context.translate(0, 4); // room for half a label
+  paint(canvas, left + scale.width, height + 14, (context) => {
+    context.translate(0, TOP);
     drawBins(context, site, scale, left, low, high);
     drawEdges(context, site, scale, left, low, high);
   });
   canvas.addEventListener("pointermove", (event) => {
     const column = columnAt(site, scale.step(event.offsetX - left));
-    const bin = high - Math.floor((event.offsetY - 4) / BIN);
+    const bin = high - Math.floor((event.offsetY - TOP) / BIN);
     if (event.offsetX < left || column < 0 || bin < low || bin > high) return handlers.hover(event, null);
     const share = (site.histogram[bin * columns + column] / 255) ** 2;
     const [from, to] = [site.edges[bin - 1], site.edges[bin]];

@@ -1,11 +1,11 @@
-// Colours of the states. Chosen from Okabe and Ito's palette, which people with any common colour blindness can tell
+// Colours of the states. Chosen near Okabe and Ito's palette, which people with any common colour blindness can tell
 // apart; dark mode swaps only what stands for "nothing happens here".
 
 export const STATES = ["active", "rare", "silent", "dead", "not seen"];
 export const DEAD = 3;
 export const UNSEEN = 4;
 
-export const LIGHT = [[226, 233, 238], [86, 180, 233], [230, 159, 0], [165, 15, 40], [255, 255, 255]];
+export const LIGHT = [[226, 233, 238], [116, 192, 238], [218, 143, 0], [165, 15, 40], [255, 255, 255]];
 export const DARK = [[38, 50, 60], [86, 180, 233], [240, 180, 40], [222, 45, 60], [18, 22, 26]];
 
 const paper = { printed: false };

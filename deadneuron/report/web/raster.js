@@ -128,7 +128,7 @@ function toldUnit(site, row, column) {
   ];
   if (episodes.length > LISTED) lines.push(`… ${episodes.length - LISTED} more`);
   if (state === "dead" && site.samples) {
-    lines.push(`n = ${site.samples.toLocaleString("en")} examples: it fires on at most ${short(site.bound)} of all (95 %)`);
+    lines.push(`silent on n ≥ ${site.samples.toLocaleString("en")} examples: it fires on at most ${short(site.bound)} of all (95 %)`);
   }
   return { title, lines };
 }

@@ -33,6 +33,12 @@ export function percent(share) {
   return share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
 }
 
+// A share of a layer's units, which comes as a byte that was rounded up: of up to 255 units exactly.
+export function shareAt(site, kind, column) {
+  const byte = site[kind][column] ?? 0;
+  return Math.floor((byte * site.units) / 255 + 1e-9) / site.units || byte / 255;
+}
+
 export function span(first, last) {
   const [from, to] = [first.toLocaleString("en"), last.toLocaleString("en")];
   return first === last ? `step ${from}` : `steps ${from}–${to}`;

@@ -1,5 +1,7 @@
 // Bytes that were deflated and written in base64: see deadneuron/report/payload.py.
 
+import { plain } from "./dom.js";
+
 export async function unpack(text) {
   const raw = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
   const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -13,6 +15,7 @@ export async function unpackPicture(payload) {
   }
   const sites = await Promise.all(payload.sites.map(async (site) => ({
     ...site,
+    name: plain(site.name),
     first: payload.columns[site.columns].first,
     last: payload.columns[site.columns].last,
     dead: await unpack(site.dead),
@@ -22,5 +25,5 @@ export async function unpackPicture(payload) {
     ticks: site.ticks === undefined ? null : await unpack(site.ticks),
     histogram: site.histogram === null ? null : await unpack(site.histogram),
   })));
-  return { ...payload, sites };
+  return { ...payload, rates: payload.rates.map((rate) => ({ ...rate, group: plain(rate.group) })), sites };
 }
