@@ -70,6 +70,7 @@ labs: $(VENV)/.dev ## Run all labs and write their tables into docs/lab.md (a fe
 
 docs: demo $(VENV)/.dev ## Write the generated parts of README.md and docs/
 	$(BIN)/python -m deadneuron.report.as_json > docs/diagnosis.schema.json
+	$(BIN)/python -m deadneuron.report.difference_json > docs/difference.schema.json
 	$(BIN)/python benchmarks/readme.py
 
 clean: ## Remove what the other targets made, .venv too

@@ -97,7 +97,7 @@ def tensorboard(folder: Path) -> Iterator[str]:
             until = time.monotonic() + _WAIT
             while time.monotonic() < until:
                 said.seek(0)
-                found = re.search(r"http://127\.0\.0\.1:\d+/", said.read())
+                found = re.search(r"http://[\d.]+:\d+/", said.read())
                 if found:
                     time.sleep(3)  # until it has read the runs
                     yield found[0]

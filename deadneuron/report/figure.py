@@ -20,7 +20,7 @@ from deadneuron.pictures import UNSEEN, Picture, SitePicture
 from deadneuron.report.style import printable
 from deadneuron.states import ACTIVE, DEAD, STATE_NAMES
 
-COLOURS = ("#e2e9ee", "#56b4e9", "#e69f00", "#a50f28", "#ffffff")
+COLOURS = ("#e2e9ee", "#74c0ee", "#da8f00", "#a50f28", "#ffffff")
 """Of active, rare, silent, dead and not seen: those of the page and of the tab (see web/palette.js)."""
 
 _COLUMNS = 1024  # of the picture; runs with fewer steps have a column a step
