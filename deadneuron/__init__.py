@@ -7,13 +7,10 @@ True
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from deadneuron.analysis.diagnosis import diagnose
     from deadneuron.checkpoints.scan import scan_checkpoints
     from deadneuron.errors import DeadneuronError
@@ -73,38 +70,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'deadneuron' has no attribute {name!r}")
     value = getattr(import_module(_ROOMS[name]), name)
     globals()[name] = value
-    _bind_displays()
     return value
-
-
-def _bind_displays() -> None:
-    """Records and tables know nothing of reports; here, above all rooms, they learn to show themselves in notebooks.
-
-    Only what is loaded is bound, and drawing is loaded when something is shown.
-    """
-    if (room := sys.modules.get("deadneuron.records")) is not None:
-        room.Diagnosis._repr_html_ = _diagnosis_html
-    if (room := sys.modules.get("deadneuron.frames")) is not None:
-        room.Run._repr_html_, room.Run.plot = _run_html, _plot
-
-
-def _diagnosis_html(diagnosis: Diagnosis) -> str:
-    shown: str = import_module("deadneuron.report.notebook").diagnosis_html(diagnosis)
-    return shown
-
-
-def _run_html(run: Run) -> str:
-    shown: str = import_module("deadneuron.report.notebook").run_html(run)
-    return shown
-
-
-def _plot(run: Run, layer: str | None = None) -> Figure:
-    """A matplotlib figure: the dead share of each layer over the steps below the learning rate, or one layer's units.
-
-    Raises `MissingExtraError` without matplotlib, and `UsageError` where there is nothing to draw or no such layer.
-    """
-    figure: Figure = import_module("deadneuron.report.plot").plot_run(run, layer)
-    return figure
 
 
 def __dir__() -> list[str]:

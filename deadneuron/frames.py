@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,18 @@ class Run:
         state = "ended" if self.info.ended else "not ended"
         return f"<Run {self.name}: {self.info.model}, {len(self.sites)} sites, {state}>"
 
-    if TYPE_CHECKING:  # bound by the public face: drawing stands above the tables
+    def plot(self, layer: str | None = None) -> Figure:
+        """A matplotlib figure: each layer's dead share over the steps below the learning rate, or one layer's units.
 
-        def plot(self, layer: str | None = None) -> Figure: ...
-        def _repr_html_(self) -> str: ...
+        Raises `MissingExtraError` without matplotlib, and `UsageError` where there is nothing to draw or no such layer.
+        """
+        # By name: tables know nothing of reports, and drawing is loaded when something is shown.
+        figure: Figure = import_module("deadneuron.report.plot").plot_run(self, layer)
+        return figure
+
+    def _repr_html_(self) -> str:
+        shown: str = import_module("deadneuron.report.notebook").run_html(self)
+        return shown
 
     @property
     def info(self) -> RunInfo:

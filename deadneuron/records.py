@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -355,6 +356,11 @@ class Diagnosis:
         """The site with the largest dead share, or None where nothing was seen."""
         seen = [v for v in self.verdicts if v.units]
         return max(seen, key=lambda v: (v.dead or 0) / (v.units or 1), default=None)
+
+    def _repr_html_(self) -> str:
+        # By name: records know nothing of reports, which are loaded when a notebook shows one.
+        shown: str = import_module("deadneuron.report.notebook").diagnosis_html(self)
+        return shown
 
     def __str__(self) -> str:
         what = "activation sites seen" if self.source == "run" else "layers judged"
