@@ -1,6 +1,6 @@
 """Evidence of checkpoints against recorded gradients: real trainings, planted and natural deaths, every optimizer.
 
-python benchmarks/proof_checkpoints.py [--seeds 5]      (about 10 minutes; writes docs/proof/<date>-checkpoints-evidence.md)
+python benchmarks/proof_checkpoints.py [--seeds 5]      (10 minutes; docs/proof/<date>-checkpoints-evidence.md)
 """
 
 from __future__ import annotations
