@@ -1,6 +1,6 @@
 """Evidence of checkpoints against recorded gradients: real trainings, planted and natural deaths, every optimizer.
 
-python benchmarks/proof_checkpoints.py [--seeds 5]      (about 10 minutes; docs/proof/<date>-checkpoints-evidence.md)
+python benchmarks/proof_checkpoints.py [--seeds 5]      (10 minutes; docs/proof/<date>-checkpoints-evidence.md)
 """
 
 from __future__ import annotations
@@ -53,8 +53,13 @@ class Count:
         told, true = self.right + self.wrong, self.right + self.missed
         return [
             *(f"{true:,}", f"{self.natural:,}"),
-            *(f"{self.right / told:.3f}" if told else "-", f"{self.right / true:.3f}" if true else "-"),
+            *(_share(self.right, told), _share(self.right, true), str(self.wrong), str(self.missed)),
         ]
+
+
+def _share(part: int, whole: int) -> str:
+    """Rounded down, so that 1.0000 says all of them."""
+    return f"{int(10000 * part / whole) / 10000:.4f}" if whole else "-"
 
 
 @dataclass
@@ -111,6 +116,7 @@ def one(training: Any, counts: dict[str, Count], ages: Ages) -> None:
     """Each kind of evidence of one checkpoint."""
     norms = {layer.name for layer in training.layers if layer.op.endswith("norm")}
     for step, checkpoint in training.checkpoints.items():
+        silent = training.silent(step)
         for said in traces_of(checkpoint, training.layers, PATIENCE, FORENSICS):
             true = training.last(said.layer, step)
             if said.never is not None:
@@ -127,7 +133,7 @@ def one(training: Any, counts: dict[str, Count], ages: Ages) -> None:
                 ages.alive += int((true < PATIENCE).sum())
             if said.closed is not None:
                 name = "closed by its norm" if said.layer in norms else "closed for every input"
-                counts[name].add(said.closed, true >= 50)
+                counts[name].add(said.closed, silent[said.layer])
 
 
 def main() -> None:
@@ -175,11 +181,15 @@ those of them that were not planted."""
             "",
             f"## Two checkpoints: zero-gradient replay, steps {FIRST} to {LAST}",
             "",
-            *_table("net, optimizer, runs, dead, natural, P, R, P of state alone, R of state alone", replays),
+            *_table(
+                "net, optimizer, runs, dead, natural, P, R, wrong, missed, P without rates, R, wrong, missed", replays
+            ),
             "",
             f"## One checkpoint: at steps {PLANT - 50}, {FIRST} and {LAST}",
             "",
-            *_table("net, optimizer, evidence, dead, natural, P, R", evidence),
+            '"closed" is held against being positive on no image, all else against recorded gradients.',
+            "",
+            *_table("net, optimizer, evidence, dead, natural, P, R, wrong, missed", evidence),
             "",
             "Ages of units whose last gradient came 20 steps ago or more, and not longer ago than ages saturate; and",
             f"units proved to have had a gradient within {PATIENCE} steps, of those that had one.",

@@ -7,17 +7,18 @@ unit is still where that holds for the rows of all its parts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deadneuron.checkpoints.agreeing import ALL_NEAR, BITS, level_of
 from deadneuron.checkpoints.blocks import is_square
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Rates
 from deadneuron.checkpoints.freemotion import in_free_motion
 from deadneuron.checkpoints.owners import Owner, owners_of
 from deadneuron.checkpoints.plans import Plan, plan_of
-from deadneuron.checkpoints.rows import still_rows, unchanged
+from deadneuron.checkpoints.rows import RowLevels, judge_rows, unchanged
 from deadneuron.checkpoints.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
@@ -45,10 +46,12 @@ def replay(
     found = []
     with one_thread():
         for layer, size in zip(layers, sizes, strict=True):
-            found.append(_interval(earlier, later, layer, owners, rates, forensics, screened))
+            found.append(_look(earlier, later, layer, owners, rates, forensics, screened))
             done += size
             told.advance(done, sum(sizes))
-    return tuple(found)
+    level = _level(found)
+    first = Interval("", earlier.step, later.step, None)
+    return tuple(_interval(one, level, replace(first, layer=one.layer.name), rates, forensics) for one in found)
 
 
 def _bytes(checkpoint: Checkpoint, layer: Layer, owners: dict[str, Owner]) -> int:
@@ -57,7 +60,19 @@ def _bytes(checkpoint: Checkpoint, layer: Layer, owners: dict[str, Owner]) -> in
     return 2 * (sum(checkpoint.weights[name].nbytes for name in own) + sum(moment.nbytes for moment in moments))
 
 
-def _interval(
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """One layer's parts, and at which level their rows agree."""
+
+    layer: Layer
+    plans: tuple[Plan, ...]
+    group: int | None  # of the first part that has a plan
+    reasons: Mapping[str, str]  # why parts have none
+    rows: tuple[RowLevels, ...]  # of each plan
+    strayed: Bools  # [units] whose weights are not where the rates lead, though the state had no gradient
+
+
+def _look(
     earlier: Checkpoint,
     later: Checkpoint,
     layer: Layer,
@@ -65,7 +80,7 @@ def _interval(
     rates: Rates | None,
     forensics: Forensics,
     screened: bool,
-) -> Interval:
+) -> _Looked:
     plans: list[Plan] = []
     reasons: dict[str, str] = {}
     for part in layer.parts:
@@ -77,36 +92,16 @@ def _interval(
             plans.append(plan)
         else:
             reasons[part.name] = plan
-    said = Interval(layer.name, earlier.step, later.step, None)
-    if not plans:
-        return replace(said, reason="; ".join(dict.fromkeys(reasons.values())) or "it has no parts")
-    still, exact = np.ones(layer.units, dtype=np.bool_), True
-    strayed = ~still
+    wanted = np.ones(layer.units, dtype=np.bool_)
+    rows: list[RowLevels] = []
+    strayed = ~wanted
     for plan in plans:
-        wanted = still
-        still, bits = _still(_by_state(plan), wanted, forensics, screened, alone=len(plans) == 1)
-        exact &= bits
-        if _by_state(plan) is not plan and still.any():
-            strayed |= still & ~_still(plan, still, forensics, screened, alone=True)[0]
-    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in plans)
-    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
-        return replace(said, reason=_MISTOLD.format(free=free, updates=updates))
-    if still.all() and all(plan.identical for plan in plans):
-        reason = "none of its weights changed: it was frozen or unused, or all of its units had no gradient"
-        return replace(said, reason=f"{reason}; its optimizer keeps no state that would tell")
-    span = _span(plans[0], owners[1].get(plans[0].part.name), rates)
-    evidence = _evidence(plans, reasons, rates, forensics, exact)
-    if (strayed & still).any():
-        count = int((strayed & still).sum())
-        evidence += f"; the weights of {count} of these units moved otherwise: by hand, or they are an average"
-    return replace(said, still=still, evidence=evidence, rates=span)
-
-
-_MISTOLD = (
-    "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: "
-    "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
-    "average"
-)
+        rows.append(_rows(_by_state(plan), wanted, forensics, screened, alone=len(plans) == 1))
+        wanted = rows[-1].still(ALL_NEAR)
+        if _by_state(plan) is not plan and wanted.any():
+            strayed |= wanted & ~_rows(plan, wanted, forensics, screened, alone=True).still(ALL_NEAR)
+    group = owners[1][plans[0].part.name].group if plans else None
+    return _Looked(layer, tuple(plans), group, reasons, tuple(rows), strayed)
 
 
 def _by_state(plan: Plan) -> Plan:
@@ -116,39 +111,74 @@ def _by_state(plan: Plan) -> Plan:
     return replace(plan, compared=False) if decides else plan
 
 
-def _still(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool, alone: bool) -> tuple[Bools, bool]:
-    """[units] of the wanted ones, those that the part leaves still; a square weight is tried along both axes."""
-    still, exact = still_rows(plan, wanted, forensics, screened)
-    if alone or not is_square(plan.weights[0]) or not wanted.any() or still.any():
-        return still, exact
+def _rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool, alone: bool) -> RowLevels:
+    """Of the wanted units; a square weight is tried along both axes."""
+    found = judge_rows(plan, wanted, forensics, screened)
+    if alone or not is_square(plan.weights[0]) or not wanted.any() or found.still(ALL_NEAR).any():
+        return found
     # The other parts leave units still and the weight gainsays all of them: its units may lie along the other axis.
     turned = replace(plan, part=replace(plan.part, axis=1 - plan.part.axis))
-    return still_rows(turned, wanted, forensics, screened)
+    return judge_rows(turned, wanted, forensics, screened)
 
 
-def _span(plan: Plan, owner: Owner | None, rates: Rates | None) -> tuple[float, float] | None:
-    if rates is None or owner is None or not len(rates.by_update):
+def _level(found: Sequence[_Looked]) -> int:
+    """The level at which this training's rows agree: its kernels were the same for all of them.
+
+    The widest part of each layer tells: rows of one number agree bit for bit by luck, whichever kernels there were.
+    """
+    last = [one.rows[-1] for one in found if one.rows]
+    return (
+        level_of(np.concatenate([one.levels for one in last]), np.concatenate([one.moved for one in last]))
+        if last
+        else BITS
+    )
+
+
+def _interval(one: _Looked, level: int, said: Interval, rates: Rates | None, forensics: Forensics) -> Interval:
+    if not one.plans:
+        return replace(said, reason="; ".join(dict.fromkeys(one.reasons.values())) or "it has no parts")
+    still = np.logical_and.reduce([rows.still(level) for rows in one.rows])
+    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in one.plans)
+    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
+        return replace(said, reason=_MISTOLD.format(free=free, updates=updates))
+    if still.all() and all(plan.identical for plan in one.plans):
+        reason = "none of its weights changed: it was frozen or unused, or all of its units had no gradient"
+        return replace(said, reason=f"{reason}; its optimizer keeps no state that would tell")
+    evidence = _evidence(one.plans, one.reasons, forensics, level)
+    if count := int((one.strayed & still).sum()):
+        evidence += f"; the weights of {count} of these units moved otherwise: by hand, or they are an average"
+    return replace(said, still=still, evidence=evidence, rates=_span(one.group, rates))
+
+
+_MISTOLD = (
+    "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: "
+    "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
+    "average"
+)
+
+
+def _span(group: int | None, rates: Rates | None) -> tuple[float, float] | None:
+    if rates is None or group is None or not len(rates.by_update):
         return None
-    own = rates.by_update[:, owner.group]
+    own = rates.by_update[:, group]
     return float(own.min()), float(own.max())
 
 
-def _evidence(
-    plans: Sequence[Plan], reasons: dict[str, str], rates: Rates | None, forensics: Forensics, exact: bool
-) -> str:
+def _evidence(plans: Sequence[Plan], reasons: Mapping[str, str], forensics: Forensics, level: int) -> str:
     plan = max(plans, key=lambda one: len(one.keys))
     kind, updates = plan.names, plan.updates
     if plan.identical:
         said = "weights that stayed the same bit for bit: SGD without momentum and decay moves only what has a gradient"
     else:
-        bits = "bit for bit" if exact else "up to the rounding of another kernel"
-        limit = f"to {forensics.tolerance:g}"
-        if plan.coupled:
-            how = f"state and weights {limit}" if plan.keys else f"weights {limit}"
-        elif plan.compared:
-            how = f"state {bits}, weights {'bit for bit' if plan.resting else limit}"
+        bits, limit = "bit for bit", f"to {forensics.tolerance:g}"
+        weights = bits if level == BITS or plan.resting else limit
+        state = bits if level < ALL_NEAR else limit if plan.coupled else "up to the rounding of another kernel"
+        if not plan.compared:
+            how = f"state {state}; weights were not compared, because {plan.why}"
+        elif not plan.keys:
+            how = f"weights {weights}"
         else:
-            how = f"state {bits}; weights were not compared, because {plan.why}"
+            how = f"state and weights {state}" if state == weights else f"state {state}, weights {weights}"
         said = f"zero-gradient replay of {kind} over {updates} step{'s' * (updates != 1)}: {how}"
     for reason in dict.fromkeys(reasons.values()):
         names = ", ".join(name for name, one in reasons.items() if one == reason)

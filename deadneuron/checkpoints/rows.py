@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.agreeing import Agreement, agreement
+from deadneuron.checkpoints.agreeing import ALL_NEAR, BITS, NONE, Agreement, agreement, first_level
 from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, units_in, width
 from deadneuron.checkpoints.contents import Stored
 from deadneuron.checkpoints.plans import Plan
@@ -24,8 +25,20 @@ Rows = dict[str, Tensor]
 """[rows, values] by name: "weight 0" of the earlier checkpoint, "exp_avg 1" of the later one …"""
 
 
-def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool = True) -> tuple[Bools, bool]:
-    """[units] of the wanted ones those whose rows had no gradient; and whether all of them agree bit for bit.
+@dataclass(frozen=True, slots=True)
+class RowLevels:
+    """Arrays have shape [units]."""
+
+    levels: Ints  # the first level (`agreeing`) at which a row agrees with the replay; 3 for none, or if not asked
+    moved: Bools  # the row is not the same in both checkpoints
+
+    def still(self, level: int) -> Bools:
+        found: Bools = self.levels <= level
+        return found
+
+
+def judge_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool = True) -> RowLevels:
+    """How the rows of the wanted units agree. Those that agree at a level had no gradient, if that is the training's.
 
     screened: rule rows out by closed forms first; the answer is the same without it. Raises `CheckpointError`.
     """
@@ -33,38 +46,40 @@ def still_rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool =
     if plan.identical:
         for where, rows in _blocks(plan, ("weight",), still):
             still[where] &= (rows["weight 0"] == rows["weight 1"]).all(1).numpy()
-        return still & wanted, True
+        return RowLevels(np.where(still, BITS, NONE), np.zeros(len(still), dtype=np.bool_))
     if screened:
         _screen(plan, still, forensics)
     keys = (*plan.keys, *(("weight",) if plan.compared or plan.coupled else ()))
     if plan.part.axis == 0 and width(plan.weights[0], 0) > _COLUMNS:
         _ask_heads(plan, keys, still, forensics)
-    exact, near = still.copy(), still.copy()
+    levels = np.where(still, BITS, NONE)
+    moved = np.zeros(len(still), dtype=np.bool_)
     gathered: list[tuple[Ints, Rows]] = []
     entries = 0
-    for where, rows in _blocks(plan, keys, near):
-        at = np.flatnonzero(near[where])
+    for where, rows in _blocks(plan, keys, still):
+        at = np.flatnonzero(still[where])
         index = torch.from_numpy(at)
         gathered.append((at + (where.start or 0), {name: value.index_select(0, index) for name, value in rows.items()}))
         entries += len(at) * next(iter(rows.values())).shape[1]
         # Along another axis than the first every block has a little of each unit, and the last one has less.
         if entries >= _ENTRIES or plan.part.axis != 0:
-            _settle(plan, gathered, exact, near, forensics)
+            _settle(plan, gathered, levels, moved, forensics)
             gathered, entries = [], 0
-    _settle(plan, gathered, exact, near, forensics)
-    return (exact, True) if exact.any() or not near.any() else (near, False)
+            still &= levels < NONE
+    _settle(plan, gathered, levels, moved, forensics)
+    return RowLevels(levels, moved)
 
 
-def _settle(plan: Plan, gathered: list[tuple[Ints, Rows]], exact: Bools, near: Bools, forensics: Forensics) -> None:
-    """Step what has been gathered from blocks, and strike the units whose rows do not agree."""
+def _settle(plan: Plan, gathered: list[tuple[Ints, Rows]], levels: Ints, moved: Bools, forensics: Forensics) -> None:
+    """Step what has been gathered from blocks, and note at which level rows agree and whether they moved."""
     if not gathered:
         return
     at = np.concatenate([where for where, _ in gathered])
     rows = {name: torch.cat([one[name] for _, one in gathered]) for name in gathered[0][1]}
     for piece in pieces(next(iter(rows.values()))):
         agrees = _agreed(plan, {name: value[piece] for name, value in rows.items()}, forensics)
-        exact[at[piece]] &= agrees[0]
-        near[at[piece]] &= agrees[1]
+        levels[at[piece]] = np.maximum(levels[at[piece]], first_level(agrees))
+        moved[at[piece]] |= agrees.moved.numpy()
 
 
 def _ask_heads(plan: Plan, keys: tuple[str, ...], still: Bools, forensics: Forensics) -> None:
@@ -75,7 +90,8 @@ def _ask_heads(plan: Plan, keys: tuple[str, ...], still: Bools, forensics: Foren
     at = np.flatnonzero(asked)
     chosen = {name: value.index_select(0, torch.from_numpy(at)) for name, value in read.items()}
     for piece in pieces(next(iter(chosen.values()))):
-        still[at[piece]] &= _agreed(plan, {name: value[piece] for name, value in chosen.items()}, forensics)[1]
+        agrees = _agreed(plan, {name: value[piece] for name, value in chosen.items()}, forensics)
+        still[at[piece]] &= agrees.levels[ALL_NEAR].numpy()
 
 
 def unchanged(plan: Plan) -> bool:
@@ -129,22 +145,20 @@ def _screen(plan: Plan, still: Bools, forensics: Forensics) -> None:
         still[where] &= screen(earlier, later).all(1).numpy()
 
 
-def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> tuple[Bools, Bools]:
-    """[rows] exact and near agreement, under whichever of the possible classes."""
-    found: list[Agreement] = []
-    any_rows = next(iter(rows.values()))
+def _agreed(plan: Plan, rows: Rows, forensics: Forensics) -> Agreement:
+    """Of rows, under whichever of the possible classes."""
     before, seen = rows.get("weight 0"), rows.get("weight 1")
-    earlier = {key: rows[f"{key} 0"].flatten() for key in plan.keys if f"{key} 0" in rows}
+    earlier = {key: rows[f"{key} 0"] for key in plan.keys if f"{key} 0" in rows}
     theirs = {key: rows[f"{key} 1"] for key in plan.keys}
-    dtype = next(iter(theirs.values())).dtype if theirs else any_rows.dtype
-    start = before.flatten() if before is not None else torch.zeros(any_rows.numel(), dtype=dtype)
+    some = next(iter(theirs.values())) if theirs else next(iter(rows.values()))
+    start = before if before is not None else torch.zeros_like(some)
+    found: Agreement | None = None
     for kind in plan.kinds:
         weights, state = step_rows(
             kind, plan.settings, start, earlier, plan.scalars, plan.updates, plan.rates, plan.momenta
         )
-        ours = {key: value.reshape(any_rows.shape) for key, value in state.items()}
-        mine = weights.reshape(any_rows.shape) if before is not None else None
-        found.append(agreement(plan, (mine, ours), before, (seen, theirs), forensics.tolerance))
-    exact = torch.stack([one.exact.all(1) for one in found]).any(0)
-    near = torch.stack([one.near.all(1) for one in found]).any(0)
-    return exact.numpy(), near.numpy()
+        mine = weights if before is not None else None
+        own = agreement(plan, (mine, state), (before, earlier), (seen, theirs), forensics.tolerance)
+        found = own if found is None else found.either(own)
+    assert found is not None
+    return found

@@ -76,7 +76,6 @@ class Training:
     flowed: dict  # layer → [updates, units] whether any of its rows had a gradient
     rates: np.ndarray  # [updates, groups]
     model: nn.Module = field(repr=False)
-    silent: dict = field(default_factory=dict)
 
     def truth(self, layer, first, last):
         """[units] no gradient in the updates first … last-1."""
@@ -87,6 +86,18 @@ class Training:
         flowed = self.flowed[layer][:step]
         newest = step - 1 - np.argmax(flowed[::-1], axis=0)
         return np.where(flowed.any(0), step - 1 - newest, np.inf)
+
+    def silent(self, step):
+        """layer → [units] positive on no image, with the weights of that checkpoint and norms over all images."""
+        weights = self.checkpoints[step].weights
+        self.model.load_state_dict({name: one.whole() for name, one in weights.items()})
+        found, x = [], digits()[0]
+        with torch.no_grad():
+            for module in self.model.train():
+                x = module(x)
+                if isinstance(module, nn.ReLU):
+                    found.append((x.movedim(1, 0).reshape(x.shape[1], -1) <= 0).all(1).numpy())
+        return {layer.name: one for layer, one in zip(self.layers, found, strict=True)}
 
     def between(self, first, last, exact=True):
         return Rates(self.rates[first:last], "recorded in the training", exact)

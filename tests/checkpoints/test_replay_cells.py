@@ -93,7 +93,7 @@ def test_a_one_cycle_moves_the_momentum():
     by_update = np.array(momenta[1:])[:, None]  # the first call is the constructor's
     known = training.between(160, 260)
     intervals, _ = hold(training, Rates(known.by_update, "", True, by_update[160:260]))
-    assert "weights to" in intervals[0].evidence
+    assert "state and weights bit for bit" in intervals[0].evidence
     unknown = replay(*training.checkpoints.values(), training.layers, known, FORENSICS)
     assert {interval.still for interval in unknown} == {None}
     assert "a schedule moved the momentum" in unknown[0].reason
