@@ -25,10 +25,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deadneuron.checkpoints.contents import Rates
-from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.layers import find_layers
+from deadneuron.checkpoints.evidence.alone import traces_of
+from deadneuron.checkpoints.evidence.layers import find_layers
+from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.checkpoints.layouts.opening import open_checkpoint
-from deadneuron.checkpoints.replay import replay
 from deadneuron.profiles import load_profile
 
 OUT = Path(__file__).parents[1] / "docs" / "proof" / f"{date.today()}-checkpoints-cost.md"

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.replay import replay
+from deadneuron.checkpoints.evidence.alone import traces_of
+from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.profiles import load_profile
 
 ROOT = Path(__file__).parents[1]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from deadneuron.analysis.gravity import gravest
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
-from deadneuron.checkpoints.evidence import traces_of
+from deadneuron.checkpoints.evidence.alone import traces_of
+from deadneuron.checkpoints.evidence.finite import nonfinite_units
+from deadneuron.checkpoints.evidence.layers import find_layers, left_out
+from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.checkpoints.files.fetching import shown
-from deadneuron.checkpoints.finite import nonfinite_units
 from deadneuron.checkpoints.judging import Judged, judge
-from deadneuron.checkpoints.layers import find_layers, left_out
 from deadneuron.checkpoints.layouts.gathering import gathered
 from deadneuron.checkpoints.layouts.schedules import rates_between
 from deadneuron.checkpoints.lives import Span
-from deadneuron.checkpoints.replay import replay
 from deadneuron.checkpoints.sentences import of_coverage, of_layer, of_norm
 from deadneuron.checkpoints.series import gaps_of, rate_span, settings_of, subjects_of
 from deadneuron.errors import UsageError
@@ -90,6 +91,7 @@ def _alone(
             intervals.append(replay(before, checkpoint, layers, rates, forensics, comparing))
     last = checkpoints[-1]
     nonfinite = [nonfinite_units(last, layer) for layer in layers]
+    intervals = _without_nan(checkpoints, layers, intervals, nonfinite)
     subjects = subjects_of(layers, traces, intervals, patience, _begun_anew(checkpoints[0]), nonfinite)
     judged = _without_silent_norms([judge(subject, profile.thresholds, last.step) for subject in subjects])
     findings: list[Finding] = []
@@ -100,6 +102,21 @@ def _alone(
     seen = [*gaps, *(gap for one in checkpoints for gap in one.gaps), *left_out(last), *gaps_of(intervals)]
     how = [_how(number, traces, intervals) for number in range(len(checkpoints))]
     return _diagnosis(name, _weights(layers), checkpoints, how, judged, findings, seen, profile)
+
+
+def _without_nan(
+    checkpoints: Sequence[Checkpoint],
+    layers: Sequence[Layer],
+    intervals: Sequence[tuple[Interval, ...]],
+    nonfinite: Sequence[int],
+) -> list[tuple[Interval, ...]]:
+    """Rows with NaN differ from every replay, and did not come to life. NaN stays: the last checkpoint tells of it."""
+    made = [list(of) for of in intervals]
+    for number, of in enumerate(made):
+        for place, layer in enumerate(layers):
+            if nonfinite[place] and nonfinite_units(checkpoints[number + 1], layer):
+                of[place] = replace(of[place], still=None, reason="it holds NaN or Inf")
+    return [tuple(of) for of in made]
 
 
 def _begun_anew(checkpoint: Checkpoint) -> bool:

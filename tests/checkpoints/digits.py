@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from deadneuron.checkpoints.contents import Rates
-from deadneuron.checkpoints.layers import find_layers
+from deadneuron.checkpoints.evidence.layers import find_layers
 
 PLANTED = 5
 

@@ -11,10 +11,10 @@ from checkpoints.making import plain, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadneuron.checkpoints.ages import Decay, decay_of, estimate, most, saturation
 from deadneuron.checkpoints.contents import Part
-from deadneuron.checkpoints.moments import Asked, moments_of
-from deadneuron.checkpoints.owners import Owner
+from deadneuron.checkpoints.evidence.ages import Decay, decay_of, estimate, most, saturation
+from deadneuron.checkpoints.evidence.moments import Asked, moments_of
+from deadneuron.checkpoints.evidence.owners import Owner
 
 KINDS = [("Adam", {}), ("Adam", {"amsgrad": True}), ("AdamW", {"weight_decay": 0.1}), ("NAdam", {}), ("RAdam", {})]
 KINDS += [("Adamax", {}), ("Adam", {"betas": (0.5, 0.9)}), ("Adam", {"betas": (0.95, 0.95)})]

@@ -13,8 +13,8 @@ from checkpoints.variants import maker
 from torch import nn
 
 from deadneuron.checkpoints.contents import Progress, Stored
-from deadneuron.checkpoints.evidence import traces_of
-from deadneuron.checkpoints.layers import find_layers
+from deadneuron.checkpoints.evidence.alone import traces_of
+from deadneuron.checkpoints.evidence.layers import find_layers
 from deadneuron.profiles import load_profile
 
 FORENSICS = load_profile().checkpoints
@@ -247,8 +247,8 @@ def counted(checkpoint, counts):
 
 
 def test_rows_that_their_biases_prove_alive_are_not_read(monkeypatch):
-    monkeypatch.setattr("deadneuron.checkpoints.moments._SAMPLE", 1)
-    monkeypatch.setattr("deadneuron.checkpoints.blocks._BRIDGE", 1)
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.moments._SAMPLE", 1)
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks._BRIDGE", 1)
     model = nn.Sequential(nn.Linear(53, 997), nn.ReLU())
     checkpoint = stepped(model, maker("Adam"), Stops(201, {500: 50}))
     counts = {}
@@ -263,8 +263,8 @@ def test_chunks_and_their_borders_change_nothing(monkeypatch):
     model = nn.Sequential(nn.Linear(53, 97, bias=False), nn.ReLU(), nn.Linear(97, 41), nn.ReLU())
     checkpoint = stepped(model, maker("Adam"), Stops(201, {2: -1, 13: 50, 40: 120}))
     whole = traces(checkpoint)
-    monkeypatch.setattr("deadneuron.checkpoints.blocks._BRIDGE", 1)
-    monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (53 * 4 * 7,))
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks._BRIDGE", 1)
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks.spans.__defaults__", (53 * 4 * 7,))
     for one, other in zip(whole, traces(checkpoint), strict=True):
         for name in ("never", "age", "age_most"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

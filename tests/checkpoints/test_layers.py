@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
 
 from deadneuron.checkpoints.contents import Part
-from deadneuron.checkpoints.layers import find_layers, left_out
+from deadneuron.checkpoints.evidence.layers import find_layers, left_out
 
 
 def told(model):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deadneuron.checkpoints.contents import Interval, Layer, Part, Progress, Rates
-from deadneuron.checkpoints.layers import find_layers
-from deadneuron.checkpoints.replay import replay
+from deadneuron.checkpoints.evidence.layers import find_layers
+from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.profiles import load_profile
 
 FORENSICS = load_profile().checkpoints
@@ -119,9 +119,9 @@ def test_units_along_the_second_axis(variant):
 
 def test_small_chunks_change_nothing(monkeypatch):
     kept = pair(maker("AdamW"))
-    monkeypatch.setattr("deadneuron.checkpoints.blocks._BRIDGE", 1)
-    monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (53 * 4 * 3,))
-    monkeypatch.setattr("deadneuron.checkpoints.rows._ENTRIES", 59)
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks._BRIDGE", 1)
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks.spans.__defaults__", (53 * 4 * 3,))
+    monkeypatch.setattr("deadneuron.checkpoints.evidence.rows._ENTRIES", 59)
     for screened in (True, False):
         np.testing.assert_array_equal(np.flatnonzero(answer("AdamW", kept, screened=screened).still), DEAD)
 
@@ -139,7 +139,7 @@ def test_a_unit_along_the_second_axis_is_still_only_if_every_block_of_it_is(monk
     kept = pair(maker("Adam"), nn.ModuleDict({"fc": Weight()}), dead=[2, 3, 5], axis=1, touch=touch)
     layers = [Layer("fc", "linear", 17, (Part("fc.weight", 1),))]
     for chunk in (17 * 4 * 3, 1 << 20):
-        monkeypatch.setattr("deadneuron.checkpoints.blocks.spans.__defaults__", (chunk,))
+        monkeypatch.setattr("deadneuron.checkpoints.evidence.blocks.spans.__defaults__", (chunk,))
         for screened in (True, False):
             found = ask(kept, rates_of(23, 0.01), layers, screened=screened)
             np.testing.assert_array_equal(np.flatnonzero(found.still), [2, 5])

@@ -10,7 +10,7 @@ from checkpoints.variants import VARIANTS, maker
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
 from deadneuron.checkpoints.contents import Rates
-from deadneuron.checkpoints.replay import replay
+from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.profiles import load_profile
 
 FORENSICS = load_profile().checkpoints

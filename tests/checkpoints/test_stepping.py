@@ -11,7 +11,7 @@ from checkpoints.making import plain
 from checkpoints.rules import step
 from checkpoints.variants import VARIANTS
 
-from deadneuron.checkpoints.stepping import step_rows
+from deadneuron.checkpoints.evidence.stepping import step_rows
 
 DOUBLE = torch.float64
 

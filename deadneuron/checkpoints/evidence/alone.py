@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from deadneuron.checkpoints.ages import Decay, decay_of
-from deadneuron.checkpoints.blocks import by_unit, is_real, is_square, spans, units_in
-from deadneuron.checkpoints.closing import certified, norm_closed
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Part, Progress, Stored, Traces
-from deadneuron.checkpoints.moments import Asked, Moments, moments_of
-from deadneuron.checkpoints.momentum import momentum_of
-from deadneuron.checkpoints.owners import Owner, owners_of
-from deadneuron.checkpoints.reliability import SAYS
-from deadneuron.checkpoints.threads import one_thread
+from deadneuron.checkpoints.evidence.ages import Decay, decay_of
+from deadneuron.checkpoints.evidence.blocks import by_unit, is_real, is_square, spans, units_in
+from deadneuron.checkpoints.evidence.closing import certified, norm_closed
+from deadneuron.checkpoints.evidence.moments import Asked, Moments, moments_of
+from deadneuron.checkpoints.evidence.momentum import momentum_of
+from deadneuron.checkpoints.evidence.owners import Owner, owners_of
+from deadneuron.checkpoints.evidence.reliability import SAYS
+from deadneuron.checkpoints.evidence.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 _SUMS = {"RMSprop": "square_avg", "Adadelta": "square_avg", "Adagrad": "sum"}

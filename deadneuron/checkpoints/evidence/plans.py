@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from deadneuron.checkpoints.blocks import is_real
 from deadneuron.checkpoints.contents import Checkpoint, Part, Rates, Stored
-from deadneuron.checkpoints.owners import HALVES, KINDS, Owner
+from deadneuron.checkpoints.evidence.blocks import is_real
+from deadneuron.checkpoints.evidence.owners import HALVES, KINDS, Owner
 from deadneuron.records import Floats
 
 _MOVED = {"params", "lr", "foreach", "fused", "capturable", "differentiable"}  # no part of the rule

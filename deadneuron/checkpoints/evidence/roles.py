@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deadneuron.checkpoints.blocks import is_real
 from deadneuron.checkpoints.contents import Stored
+from deadneuron.checkpoints.evidence.blocks import is_real
 
 _NORM = re.compile(r"norm|(^|[._])(bn|ln|gn|rms)(\d|[._]|$)|layer_?norm", re.IGNORECASE)
 _VOCABULARY = re.compile(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.plans import Plan
+from deadneuron.checkpoints.evidence.plans import Plan
 from deadneuron.records import Floats
 
 _NUMBER = torch.float32, torch.float64  # what decays as its closed form; half-precision averages get stuck

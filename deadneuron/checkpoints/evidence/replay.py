@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deadneuron.checkpoints.agreeing import ALL_NEAR, BITS, level_of
-from deadneuron.checkpoints.blocks import is_square
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Rates
-from deadneuron.checkpoints.freemotion import in_free_motion
-from deadneuron.checkpoints.owners import Owner, owners_of
-from deadneuron.checkpoints.plans import Plan, plan_of
-from deadneuron.checkpoints.rows import RowLevels, judge_rows, unchanged
-from deadneuron.checkpoints.threads import one_thread
+from deadneuron.checkpoints.evidence.agreeing import ALL_NEAR, BITS, level_of
+from deadneuron.checkpoints.evidence.blocks import is_square
+from deadneuron.checkpoints.evidence.freemotion import in_free_motion
+from deadneuron.checkpoints.evidence.owners import Owner, owners_of
+from deadneuron.checkpoints.evidence.plans import Plan, plan_of
+from deadneuron.checkpoints.evidence.rows import RowLevels, judge_rows, unchanged
+from deadneuron.checkpoints.evidence.threads import one_thread
 from deadneuron.records import Bools, Forensics
 
 

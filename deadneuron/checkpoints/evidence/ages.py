@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deadneuron.checkpoints.owners import Owner
+from deadneuron.checkpoints.evidence.owners import Owner
 from deadneuron.records import Floats
 
 ROUNDING = 1e-4  # relative, of r: averages in float32 are good to about 1e-6 of the largest terms in them

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deadneuron.checkpoints.blocks import by_unit, heads, spans, units_in, width
 from deadneuron.checkpoints.contents import Part, Stored
+from deadneuron.checkpoints.evidence.blocks import by_unit, heads, spans, units_in, width
 from deadneuron.records import Bools
 
 _COLUMNS = 32  # of a row are asked first: hardly any row has that many weights of one sign

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.ages import ROUNDING, Decay, estimate, most, saturation
-from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, width
 from deadneuron.checkpoints.contents import Part, Stored
+from deadneuron.checkpoints.evidence.ages import ROUNDING, Decay, estimate, most, saturation
+from deadneuron.checkpoints.evidence.blocks import by_unit, heads, pieces, spans, width
 from deadneuron.records import Bools, Floats, Ints
 
 _COLUMNS = 32  # of a row are asked first

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.blocks import heads, width
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.plans import Plan
+from deadneuron.checkpoints.evidence.blocks import heads, width
+from deadneuron.checkpoints.evidence.plans import Plan
 from deadneuron.records import Bools, Ints
 
 _COLUMNS = 64  # of a row are asked first

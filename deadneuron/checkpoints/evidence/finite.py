@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from deadneuron.checkpoints.blocks import by_unit, heads, is_real, spans, units_in
 from deadneuron.checkpoints.contents import Checkpoint, Layer
+from deadneuron.checkpoints.evidence.blocks import by_unit, heads, is_real, spans, units_in
 from deadneuron.records import Bools
 
 _COLUMNS = 32  # of a row: NaN spreads to all of them within an update

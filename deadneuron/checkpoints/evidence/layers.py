@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Part
-from deadneuron.checkpoints.roles import Judged, Module, is_side, judge, modules_of
+from deadneuron.checkpoints.evidence.roles import Judged, Module, is_side, judge, modules_of
 from deadneuron.records import Gap
 
 

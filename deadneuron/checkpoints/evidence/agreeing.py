@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.plans import Plan
+from deadneuron.checkpoints.evidence.plans import Plan
 from deadneuron.records import Bools, Ints
 
 BITS, WEIGHTS_NEAR, ALL_NEAR, NONE = range(4)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.agreeing import ALL_NEAR, BITS, NONE, Agreement, agreement, first_level
-from deadneuron.checkpoints.blocks import by_unit, heads, pieces, spans, units_in, width
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.plans import Plan
-from deadneuron.checkpoints.screening import screen_of
-from deadneuron.checkpoints.stepping import step_rows
+from deadneuron.checkpoints.evidence.agreeing import ALL_NEAR, BITS, NONE, Agreement, agreement, first_level
+from deadneuron.checkpoints.evidence.blocks import by_unit, heads, pieces, spans, units_in, width
+from deadneuron.checkpoints.evidence.plans import Plan
+from deadneuron.checkpoints.evidence.screening import screen_of
+from deadneuron.checkpoints.evidence.stepping import step_rows
 from deadneuron.records import Bools, Forensics, Ints
 
 _COLUMNS = 32  # of a row are asked first: a gradient that spares so many of its weights is rare

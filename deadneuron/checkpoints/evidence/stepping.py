@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deadneuron.checkpoints.owners import KINDS
+from deadneuron.checkpoints.evidence.owners import KINDS
 from deadneuron.records import Floats
 
 _PLAIN = {"lr": 0.0, "foreach": False, "fused": False, "capturable": False, "differentiable": False}

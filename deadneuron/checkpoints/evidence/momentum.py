@@ -11,10 +11,10 @@ import math
 import numpy as np
 import torch
 
-from deadneuron.checkpoints.ages import saturation
-from deadneuron.checkpoints.blocks import by_unit, spans, units_in
 from deadneuron.checkpoints.contents import Part, Stored
-from deadneuron.checkpoints.moments import Moments
+from deadneuron.checkpoints.evidence.ages import saturation
+from deadneuron.checkpoints.evidence.blocks import by_unit, spans, units_in
+from deadneuron.checkpoints.evidence.moments import Moments
 from deadneuron.records import Floats
 
 

@@ -1,0 +1,1 @@
+"""What checkpoints say of their units: one alone, and two by replay."""
