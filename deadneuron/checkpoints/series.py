@@ -153,6 +153,8 @@ def _of_state(traces: Traces, patience: int) -> Look | None:
         return None
     if traces.age is None:  # nothing but rows that never had a gradient can be told
         return None
+    if np.isnan(traces.age).all():  # NaN in its state, which came to no life by that
+        return None
     still: Bools = traces.age >= patience  # NaN is not; inf, never, is
     first = max(traces.step - patience, 0)
     covers = min(patience, traces.step)
