@@ -1,6 +1,8 @@
 """Evidence of checkpoints against recorded gradients: real trainings, planted and natural deaths, every optimizer.
 
-python benchmarks/proof_checkpoints.py [--seeds 5] [--from-seed 100]   (10 minutes; docs/proof/<date>-checkpoints-evidence.md)
+python benchmarks/proof_checkpoints.py [--seeds 5] [--from-seed 100]
+
+About 10 minutes; writes docs/proof/<date>-checkpoints-evidence.md.
 """
 
 from __future__ import annotations
@@ -170,7 +172,8 @@ def main() -> None:
 
 
 def _text(seeds: range, replays: list[list[str]], evidence: list[list[str]], aged: list[list[str]]) -> str:
-    made = f"`python benchmarks/proof_checkpoints.py --seeds {len(seeds)} --from-seed {seeds[0]}`, torch {torch.__version__}, CPU"
+    asked = f"--seeds {len(seeds)} --from-seed {seeds[0]}"
+    made = f"`python benchmarks/proof_checkpoints.py {asked}`, torch {torch.__version__}, CPU"
     how = f"""{made}. Trainings of {LAST} steps on scikit-learn's digits, at rates at which units die; {PLANTED} units
 of each hidden layer are planted dead at step {PLANT}. Truth: whether a gradient of the unit's rows was ever anything
 but 0, recorded at every step. P is the precision, R the recall; `dead` counts units that are so in truth, `natural`
