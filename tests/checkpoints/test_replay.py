@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from deadneuron.checkpoints.agreeing import level_of
 from deadneuron.checkpoints.contents import Interval, Layer, Part, Progress, Rates
 from deadneuron.checkpoints.evidence.layers import find_layers
 from deadneuron.checkpoints.evidence.replay import replay
@@ -161,6 +162,38 @@ def test_a_gradient_that_a_sum_swallows_is_seen_by_its_weight():
     assert torch.equal(*sums)
     for rates in (None, rates_of(1, 1.0)):
         np.testing.assert_array_equal(np.flatnonzero(~ask(kept, rates).still), [3])
+
+
+@pytest.mark.parametrize("variant", ["SGD with L2", "momentum with L2", "Adam with L2"])
+def test_a_gradient_that_the_tolerance_would_let_pass_is_seen_where_bits_agree(variant):
+    def touch(step, parameters):
+        if step >= 0:
+            for parameter in parameters.values():
+                parameter.grad.zero_()
+            parameters["0.weight"].grad[3] = 1e-9
+
+    model = nn.Sequential(nn.Linear(53, 17), nn.ReLU())
+    nn.init.constant_(model[0].weight, 1e-3)
+    kept = pair(maker(variant), model, warm=3, touch=touch)
+    found = answer(variant, kept)
+    np.testing.assert_array_equal(np.flatnonzero(~found.still), [3])
+    assert "to 1e-05" not in found.evidence
+    for one in kept:
+        one.optimizers[0].groups[0].settings["fused"] = True  # kernels that round otherwise: 1e-5 is all there is
+    assert "to 1e-05" in answer(variant, kept).evidence
+
+
+def test_the_level_is_the_first_that_explains_most_rows_that_moved():
+    moved = np.array([True] * 6 + [False] * 9)
+    rest = [0] * 9  # rows of zeros agree whichever kernels there were
+    for levels, level in (
+        ([0, 0, 0, 0, 2, 3], 0),
+        ([0, 1, 1, 1, 1, 3], 1),
+        ([0, 1, 2, 2, 2, 2], 2),
+        ([3, 3, 3, 3, 3, 3], 0),
+        ([1, 1, 1, 2, 2, 3], 1),
+    ):
+        assert level_of(np.array(levels + rest), moved) == level
 
 
 def with_kind(kept, kind):

@@ -127,11 +127,10 @@ def _level(found: Sequence[_Looked]) -> int:
     The widest part of each layer tells: rows of one number agree bit for bit by luck, whichever kernels there were.
     """
     last = [one.rows[-1] for one in found if one.rows]
-    return (
-        level_of(np.concatenate([one.levels for one in last]), np.concatenate([one.moved for one in last]))
-        if last
-        else BITS
-    )
+    fused = any(plan.settings.get("fused") for one in found for plan in one.plans)
+    if not last or fused:  # a fused kernel rounds otherwise, if only now and then: many of its rows agree bit for bit
+        return ALL_NEAR
+    return level_of(np.concatenate([one.levels for one in last]), np.concatenate([one.moved for one in last]))
 
 
 def _interval(one: _Looked, level: int, said: Interval, rates: Rates | None, forensics: Forensics) -> Interval:
