@@ -156,6 +156,9 @@ def _of_state(traces: Traces, patience: int) -> Look | None:
     if np.isnan(traces.age).all():  # NaN in its state, which came to no life by that
         return None
     still: Bools = traces.age >= patience  # NaN is not; inf, never, is
+    if traces.age_most is None and traces.never is None:
+        # SGD's momentum under decay: on nets with batch norm it takes living units for old ones, and may only doubt.
+        still = np.zeros_like(still)
     first = max(traces.step - patience, 0)
     covers = min(patience, traces.step)
     span = (first, traces.step - 1, covers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from checkpoints.making import checkpoint_of
@@ -54,3 +56,7 @@ def rate(variant):
 
 def answer(variant, kept, updates=23, **how):
     return ask(kept, rates_of(updates, rate(variant)), **how)
+
+
+def with_kind(kept, kind):
+    return [replace(one, optimizers=(replace(one.optimizers[0], kind=kind),)) for one in kept]

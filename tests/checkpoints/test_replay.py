@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints.making import stored
-from checkpoints.pairs import DEAD, answer, ask, pair, rate, rates_of
+from checkpoints.pairs import DEAD, answer, ask, pair, rate, rates_of, with_kind
 from checkpoints.variants import VARIANTS, maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,10 +150,6 @@ def test_the_level_is_the_first_that_explains_most_rows_that_moved():
         ([1, 1, 1, 2, 2, 3], 1),
     ):
         assert level_of(np.array(levels + rest), moved) == level
-
-
-def with_kind(kept, kind):
-    return [replace(one, optimizers=(replace(one.optimizers[0], kind=kind),)) for one in kept]
 
 
 @pytest.mark.parametrize("variant", ["Adam with L2", "AdamW", "Adam"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints.making import stored
-from checkpoints.pairs import DEAD, FORENSICS, answer, ask, pair, rate, rates_of
+from checkpoints.pairs import DEAD, FORENSICS, answer, ask, pair, rate, rates_of, with_kind
 from checkpoints.variants import maker
 
 from deadneuron.checkpoints.contents import Progress
