@@ -30,7 +30,7 @@ with deadneuron.watch(model, optimizer, run=sys.argv[1], profile=sys.argv[2], ov
         optimizer.step()
         time.sleep(0.01)
 """
-PATIENCE = 60  # seconds
+PATIENCE = 150  # seconds, on a busy machine
 
 
 class Terminal:
