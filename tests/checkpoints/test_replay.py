@@ -7,59 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from checkpoints.making import checkpoint_of, stored
+from checkpoints.making import stored
+from checkpoints.pairs import DEAD, answer, ask, pair, rate, rates_of, with_kind
 from checkpoints.variants import VARIANTS, maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from deadneuron.checkpoints.agreeing import level_of
-from deadneuron.checkpoints.contents import Interval, Layer, Part, Progress, Rates
-from deadneuron.checkpoints.layers import find_layers
-from deadneuron.checkpoints.replay import replay
-from deadneuron.profiles import load_profile
-
-FORENSICS = load_profile().checkpoints
-DEAD = [2, 5, 11]
-
-
-def rates_of(updates, rate, exact=True, groups=1):
-    return Rates(np.full((updates, groups), rate), "the rate is the same at both ends", exact)
-
-
-def pair(make, model=None, warm=7, updates=23, dead=DEAD, axis=0, dtype=torch.float32, touch=None, after=None):
-    """Two checkpoints of random gradients; the dead units have none between them. touch(step, parameters) may change
-    gradients, after(model, optimizer) happens at the first checkpoint."""
-    model = (model or nn.Sequential(nn.Linear(53, 17), nn.ReLU())).to(dtype)
-    optimizer = make(model.parameters())
-    kept = []
-    for step in range(warm + updates + 1):
-        if step in (warm, warm + updates):
-            kept.append(checkpoint_of(model, optimizer, step))
-            if step == warm and after:
-                after(model, optimizer)
-        for parameter in model.parameters():
-            parameter.grad = torch.randn_like(parameter)
-            if step >= warm:
-                parameter.grad.movedim(axis if parameter.dim() > 1 else 0, 0)[dead] = 0
-        if touch:
-            touch(step - warm, dict(model.named_parameters()))
-        optimizer.step()
-    return kept
-
-
-def ask(kept, rates, layers=None, **how) -> Interval:
-    layers = layers or find_layers(kept[0])
-    (interval,) = replay(*kept, layers, rates, FORENSICS, **how)
-    return interval
-
-
-def rate(variant):
-    return maker(variant)([nn.Parameter(torch.ones(1))]).param_groups[0]["lr"]
-
-
-def answer(variant, kept, updates=23, **how):
-    return ask(kept, rates_of(updates, rate(variant)), **how)
+from deadneuron.checkpoints.contents import Layer, Part, Rates
 
 
 @pytest.mark.parametrize("screened", [True, False])
@@ -196,10 +152,6 @@ def test_the_level_is_the_first_that_explains_most_rows_that_moved():
         assert level_of(np.array(levels + rest), moved) == level
 
 
-def with_kind(kept, kind):
-    return [replace(one, optimizers=(replace(one.optimizers[0], kind=kind),)) for one in kept]
-
-
 @pytest.mark.parametrize("variant", ["Adam with L2", "AdamW", "Adam"])
 def test_adam_or_adamw_are_both_tried(variant):
     kept = with_kind(pair(maker(variant)), None)
@@ -275,131 +227,3 @@ def test_nan_is_never_still():
 
 def test_another_rate_than_was_used_finds_nothing_still():
     assert not ask(pair(maker("AdamW")), rates_of(23, 0.011)).still.any()
-
-
-# ── what cannot be told ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def silent(kept, rates, words):
-    found = ask(kept, rates)
-    assert found.still is None
-    assert words in found.reason
-    assert "\n" not in found.reason
-
-
-def test_without_state_only_plain_sgd_speaks():
-    kept = [replace(one, optimizers=()) for one in pair(maker("Adam"))]
-    silent(kept, None, "there is no optimizer state")
-
-
-def test_settings_that_changed():
-    def after(model, optimizer):
-        optimizer.param_groups[0]["weight_decay"] = 0.2
-
-    silent(pair(maker("AdamW"), after=after), rates_of(23, 0.01), "settings changed")
-
-
-@pytest.mark.parametrize("key", ["momentum", "betas"])
-def test_momentum_that_moved_in_an_unknown_way(key):
-    def after(model, optimizer):
-        optimizer.param_groups[0][key] = 0.85 if key == "momentum" else (0.8, 0.999)
-
-    kept = pair(maker("momentum" if key == "momentum" else "Adam"), after=after)
-    silent(kept, rates_of(23, 0.1), "a schedule moved the momentum")
-
-
-def test_a_state_that_began_anew():
-    kept = pair(maker("Adam"))
-    silent([kept[1], replace(kept[0], step=99)], None, "its step went back")
-    silent([kept[0], replace(kept[0], step=99)], None, "never stepped it in between")
-    silent([kept[0], kept[0]], None, "no update lies in between")
-
-
-@pytest.mark.parametrize("variant", ["momentum", "momentum with L2"])
-def test_a_parameter_that_was_frozen_in_between(variant):
-    def touch(step, parameters):
-        if step >= 0:
-            for parameter in parameters.values():
-                parameter.grad = None
-
-    silent(pair(maker(variant), touch=touch), rates_of(23, 0.1), "its momentum did not decay: it was frozen")
-
-
-def test_plain_sgd_cannot_tell_frozen_from_dead():
-    kept = pair(maker("SGD"), dead=list(range(17)))
-    silent(kept, rates_of(23, 0.5), "it was frozen or unused, or all of its units had no gradient")
-    silent(pair(maker("SGD"), dead=DEAD), rates_of(23, 0.0), "the learning rate is 0")
-
-
-def test_a_parameter_that_no_optimizer_lists():
-    kept = pair(lambda parameters: torch.optim.Adam(list(parameters)[:1]))
-    found = ask(kept, None)
-    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
-    assert "without 0.bias, because no optimizer lists it" in found.evidence
-    layers = [replace(layer, parts=layer.parts[:1]) for layer in find_layers(kept[0])]
-    assert ask(kept, None, layers).still is None
-
-
-def test_averaged_weights_leave_the_state():
-    kept = [replace(one, averaged=True) for one in pair(maker("Adam"))]
-    found = answer("Adam", kept)
-    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
-    assert "they are an average over steps" in found.evidence
-    for variant, words in (("SGD", "an average over steps"), ("Adam with L2", "weights cannot be replayed")):
-        silent([replace(one, averaged=True) for one in pair(maker(variant))], rates_of(23, rate(variant)), words)
-
-
-def test_weights_that_are_a_copy_of_fewer_bits_leave_the_state():
-    kept = pair(maker("Adam"))
-    kept = [
-        replace(one, weights={name: stored(value.whole().bfloat16()) for name, value in one.weights.items()})
-        for one in kept
-    ]
-    found = answer("Adam", kept)
-    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
-    assert "a copy in bfloat16" in found.evidence
-
-
-def test_half_precision_weights_without_state_say_nothing():
-    silent(pair(maker("SGD"), dtype=torch.bfloat16), rates_of(23, 0.5), "lost in the rounding of bfloat16")
-
-
-@pytest.mark.parametrize("variant", ["Adam with L2", "momentum with L2", "SGD with L2"])
-def test_a_decay_in_the_gradient_needs_exact_rates(variant):
-    kept = pair(maker(variant))
-    silent(kept, None, "the rates are not known")
-    silent(kept, rates_of(23, rate(variant), exact=False), "the rates are not known exactly")
-
-
-def test_unknown_numbers_of_updates():
-    kept = [replace(one, step=None) for one in pair(maker("momentum"))]
-    silent(kept, None, "how many updates lie in between is not known")
-    plain = [replace(one, step=None) for one in pair(maker("SGD"))]
-    np.testing.assert_array_equal(np.flatnonzero(ask(plain, None).still), DEAD)
-
-
-@pytest.mark.parametrize("kind", ["Rprop", "Lion", None])
-def test_optimizers_that_are_not_known(kind):
-    silent(with_kind(pair(maker("momentum")), kind), None, "cannot be replayed")
-
-
-def test_shapes_and_names_that_changed():
-    first, last = pair(maker("Adam"))
-    layers = find_layers(first)
-    other = {**last.weights, "0.bias": stored(torch.ones(19))}
-    other["0.weight"] = stored(torch.ones(19, 53))
-    assert "shape or dtype" in ask([first, replace(last, weights=other)], None, layers).reason
-    assert "one of the two" in ask([first, replace(last, weights={})], None, layers).reason
-
-
-def test_progress_and_threads():
-    told = []
-    kept = pair(maker("Adam"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        replay(*kept, find_layers(kept[0]), None, FORENSICS, Progress(lambda *how: told.append(how)))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
-    assert told == [(2 * 12 * 17 * 54, 2 * 12 * 17 * 54)]
