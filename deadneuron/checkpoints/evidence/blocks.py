@@ -13,7 +13,7 @@ from deadneuron.checkpoints.contents import Stored
 from deadneuron.records import Bools
 
 CHUNK = 1 << 20  # bytes of one tensor: what has been read is still in the core's cache when it is summed
-_BRIDGE = 1 << 16  # bytes: unwanted rows fewer than that are read along, since a call costs more
+_BRIDGE = 1 << 18  # bytes: unwanted rows fewer than that are read along, since a call costs more
 
 
 def spans(stored: Stored, axis: int, wanted: Bools, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:

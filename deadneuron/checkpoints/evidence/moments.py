@@ -7,7 +7,7 @@ second time: less is lost by it than by summing rows of which most live.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ from deadneuron.records import Bools, Floats, Ints
 
 _COLUMNS = 32  # of a row are asked first
 _SURE = 1e-30  # sums of float32 squares above it are no sums of denormals
-_SAMPLE = 64  # rows proved alive by the feeder that are read all the same, to know what is typical of the layer
+_ENTRIES = 1 << 17  # of a tensor that are gathered before they are summed
+_SAMPLE = 16  # rows proved alive by the feeder that are read all the same, to know what is typical of the layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,7 @@ def moments_of(parts: Sequence[Asked], units: int, patience: int) -> Moments:
         sums = _Sums(units)
         if part.axis == 0 and width(state[decay.first], 0) > _COLUMNS:
             wanted = sums.ask_heads(state, decay, wanted, patience)
-        for first, last in spans(state[decay.first], part.axis, wanted):
-            m, v = (state[key].read(first, last) for key in (decay.first, decay.second))
-            # A span holds rows, or a little of every unit; only those in question are summed.
-            inside = np.arange(first, last) if part.axis == 0 else np.arange(units)
-            at = inside[wanted[inside]]
-            index = torch.from_numpy(at - (first if part.axis == 0 else 0))
-            m, v = (by_unit(block.index_select(part.axis, index), part.axis) for block in (m, v))
-            sums.add(at, m, v, decay, eps)
+        sums.add_rows(part, state, decay, eps, wanted)
         seen, ratio = sums.seen, sums.ratio
         own = most(decay, ratio)
         bound[seen] = np.minimum(bound, own)[seen]
@@ -114,6 +108,29 @@ class _Sums:
             self.count[where][alive] = _COLUMNS
             self.zero[where] &= ~alive
         return self.seen & self.zero
+
+    def add_rows(self, part: Part, state: Mapping[str, Stored], decay: Decay, eps: float, wanted: Bools) -> None:
+        """Sums over whole rows of the wanted units. Rows are gathered first: there may be one in a block."""
+        gathered: list[tuple[Ints, Tensor, Tensor]] = []
+        for first, last in spans(state[decay.first], part.axis, wanted):
+            # A span holds rows, or a little of every unit; only those in question are summed.
+            inside = np.arange(first, last) if part.axis == 0 else np.arange(len(wanted))
+            at = inside[wanted[inside]]
+            index = torch.from_numpy(at - (first if part.axis == 0 else 0))
+            m, v = (
+                by_unit(state[key].read(first, last).index_select(part.axis, index), part.axis)
+                for key in (decay.first, decay.second)
+            )
+            gathered.append((at, m, v))
+            if part.axis != 0 or sum(one.numel() for _, one, _ in gathered) >= _ENTRIES:
+                self._gathered(gathered, decay, eps)
+                gathered = []
+        self._gathered(gathered, decay, eps)
+
+    def _gathered(self, gathered: list[tuple[Ints, Tensor, Tensor]], decay: Decay, eps: float) -> None:
+        if gathered:
+            at, m, v = zip(*gathered, strict=True)
+            self.add(np.concatenate(at), torch.cat(m), torch.cat(v), decay, eps)
 
     def add(self, at: Ints, m: Tensor, v: Tensor, decay: Decay, eps: float) -> None:
         """Entries of whole units. at: [n] units; m, v: [n, values]."""

@@ -21,7 +21,7 @@ SAYS = {
     "84 to 97 % of the units told to be 100 steps old were, and all of those that were are found; the others are live "
     "units with small gradients",
     "momentum with decay": "age: a weak hint from the momentum across the weights, since the weight decay keeps the "
-    "rest alive; in our proofs 88 to 99 % of the units told to be 100 steps old were in plain nets, but none of 103 in "
+    "rest alive; in our proofs 88 to 99 % of the units told to be 100 steps old were in plain nets, but none of 101 in "
     "one with batch norms",
     "coupled": "the weight decay is part of the gradient, so that no state ever rests: it says nothing here",
     "norm": "closed: beta / |gamma| of the batch norm is below {limit:g}; a hint for gates that close below 0: in our "
