@@ -1,7 +1,7 @@
 """What a checkpoint holds, as far as it is judged: tensors that still lie on disk, the optimizer's state, rates.
 
 Readers make these records, evidence and replay read them. A *layer* is what shares its units: a module's weight and
-bias, with the batch norm that follows it. A *row* is what belongs to one unit. "Step s" of a checkpoint means that s
+bias; a batch norm stands for the layer before it. A *row* is what belongs to one unit. "Step s" of a checkpoint means that s
 updates have been made: it was written after update s - 1 and before forward s.
 """
 
@@ -133,7 +133,8 @@ class Traces:
     age_most: Floats | None = None  # proved: the last gradient came at most so many steps ago; inf where nothing is
     saturates: float | None = None  # ages from here on are "at least" this
     closed: Bools | None = None  # closed by its weights alone, for every input (certificate) or nearly so (norm)
-    evidence: tuple[str, ...] = ()  # what each of these rests on and how reliable that is, one sentence each
+    evidence: tuple[str, ...] = ()  # what `never` and the ages rest on and how reliable they are, a sentence each
+    closing: str = ""  # the same of `closed`
 
 
 @dataclass(frozen=True, slots=True)

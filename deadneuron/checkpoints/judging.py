@@ -39,6 +39,7 @@ class Judged:
     verdict: Verdict
     lives: Lives | None  # None where nothing is known
     history: History | None
+    lost: bool = False  # nothing is known of it for a whole patience before the last checkpoint
 
     @property
     def lasting(self) -> list[Episode]:
@@ -58,7 +59,7 @@ def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None
         if subject.nonfinite:
             verdict = replace(verdict, units=subject.units, nonfinite=subject.nonfinite)
         return Judged(subject, verdict, None, None)
-    gone = lost(subject, known, last_step, thresholds)
+    lost = _is_lost(subject, known, last_step, thresholds)
     lives = find_lives(subject.number, subject.units, subject.looks, thresholds.patience, subject.never)
     if not subject.dated:  # then nobody's death can be dated, nor be told from a birth
         lives = replace(lives, episodes=())
@@ -73,7 +74,7 @@ def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None
         site=subject.number,
         name=subject.name,
         op=subject.op,
-        status=_status(subject, dead, died, silent, steps, thresholds, lost=gone),
+        status=_status(subject, dead, died, silent, steps, thresholds, lost=lost),
         units=subject.units,
         dead=dead,
         born_dead=dead - died,
@@ -95,7 +96,7 @@ def judge(subject: Subject, thresholds: Thresholds, last_step: int | None = None
         nonfinite=subject.nonfinite or None,
         **subject.numbers,
     )
-    return Judged(subject, verdict, lives, _history(subject, lives) if subject.dated else None)
+    return Judged(subject, verdict, lives, _history(subject, lives) if subject.dated else None, lost)
 
 
 def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: Thresholds) -> bool:
@@ -103,8 +104,7 @@ def _enough(known: Sequence[Look], samples: int | None, steps: int, thresholds: 
     return steps >= thresholds.patience and (samples is None or samples >= thresholds.samples)
 
 
-def lost(subject: Subject, known: Sequence[Look], last_step: int | None, thresholds: Thresholds) -> bool:
-    """Whether nothing is known of the layer's units for a whole patience before the last checkpoint."""
+def _is_lost(subject: Subject, known: Sequence[Look], last_step: int | None, thresholds: Thresholds) -> bool:
     return subject.dated and last_step is not None and last_step - 1 - known[-1].last >= thresholds.patience
 
 

@@ -53,12 +53,7 @@ def of_layer(
         how = "this is initialization, inputs or an earlier training, and not this training's learning rate"
         yield Finding("born-dead", "note", verdict.name, text, how, evidence)
     if verdict.status == "unknown" and not subject.partial:
-        gone = (
-            last_step is not None
-            and verdict.window is not None
-            and last_step - 1 - verdict.window[1] >= thresholds.patience
-        )
-        yield _lost(verdict, last_step or 0, evidence) if gone else _undecided(verdict, evidence, thresholds)
+        yield _lost(verdict, last_step or 0, evidence) if judged.lost else _undecided(verdict, evidence, thresholds)
 
 
 def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]:
@@ -72,7 +67,7 @@ def of_norm(layer: Layer, traces: Traces, profile: Profile) -> Iterator[Finding]
     text = (
         f"{layer.name}: β/|γ| of {share} is below {limit:g}: if a ReLU stands behind the norm, they are all but closed"
     )
-    evidence = {"closed": count, "units": layer.units, "limit": limit, "facts": list(traces.evidence)}
+    evidence = {"closed": count, "units": layer.units, "limit": limit, "facts": [traces.closing]}
     yield Finding("norm-closed", "note", layer.name, text, _MEASURE, evidence)
 
 

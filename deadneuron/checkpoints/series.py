@@ -108,7 +108,7 @@ def _subject(
     if partial:
         looks.append(_closed(traces[-1], patience))
         kinds.append(WEIGHTS)
-        facts += traces[-1].evidence
+        facts.append(traces[-1].closing)
     evidence = next((kind for kind in (REPLAY, STATE, WEIGHTS) if kind in kinds), "")
     told = tuple(dict.fromkeys(fact for fact in facts if fact))
     dated = all(one.step is not None for one in traces)

@@ -82,7 +82,7 @@ def _traces(
     ]
     traces = _of_state(layer, sound, patience, Traces(layer.name, checkpoint.step))
     closed, says = _closed(checkpoint, layer, forensics)
-    return replace(traces, closed=closed, evidence=(*traces.evidence, *says))
+    return replace(traces, closed=closed, closing=says)
 
 
 def _fits(owner: Owner, weight: Stored) -> bool:
@@ -159,17 +159,15 @@ def _untouched(sound: list[_Sound], key: str, units: int) -> Bools:
     return never
 
 
-def _closed(checkpoint: Checkpoint, layer: Layer, forensics: Forensics) -> tuple[Bools | None, tuple[str, ...]]:
+def _closed(checkpoint: Checkpoint, layer: Layer, forensics: Forensics) -> tuple[Bools | None, str]:
     parts, weights = layer.parts, checkpoint.weights
     if layer.op.endswith(" + norm"):
         if len(parts) < 2 or not all(len(weights[part.name].shape) == 1 for part in parts[:2]):
-            return None, ()
+            return None, ""
         beta, gamma = (weights[part.name] for part in parts[:2])
-        return norm_closed(beta, gamma, forensics.norm_closed), (SAYS["norm"].format(limit=forensics.norm_closed),)
+        return norm_closed(beta, gamma, forensics.norm_closed), SAYS["norm"].format(limit=forensics.norm_closed)
     wide = parts[-1]
     if layer.previous is None or len(weights[wide.name].shape) < 2 or len(parts) > 2:
-        return None, ()  # weight norm: the sign of the weight is that of its direction if the magnitude is positive
+        return None, ""  # weight norm: the sign of the weight is that of its direction if the magnitude is positive
     bias = weights[parts[0].name] if len(parts) == 2 else None
-    return certified(weights[wide.name], wide, bias, layer.units), (
-        SAYS["certificate"].format(previous=layer.previous),
-    )
+    return certified(weights[wide.name], wide, bias, layer.units), SAYS["certificate"].format(previous=layer.previous)

@@ -12,7 +12,7 @@ from torch import Tensor
 from deadneuron.checkpoints.contents import Stored
 from deadneuron.records import Bools
 
-CHUNK = 1 << 20  # bytes of one tensor: what has been read is still in the core's cache when it is summed
+CHUNK = 1 << 22  # bytes of one tensor: it still lies in a shared cache when it is summed, and few reads are made
 _BRIDGE = 1 << 18  # bytes: unwanted rows fewer than that are read along, since a call costs more
 
 

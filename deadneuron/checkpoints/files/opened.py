@@ -58,9 +58,7 @@ class OpenFile:
                 what = f"cannot open the file: {reason.lower()}"
                 raise CheckpointError(what, where=self.place, todo="check the path") from None
             _refuse_irregular(os.fstat(self._held.number).st_mode, self.place)
-            _close_others(self)
-        else:
-            _close_others(self)
+        _close_others(self)
         return self._held.number
 
     def rest(self) -> bool:
@@ -118,9 +116,13 @@ _opening = threading.Lock()
 def _close_others(file: OpenFile) -> None:
     """Note that a file is read now, and close those that were not for the longest time."""
     with _opening:
-        _open_files[id(file)] = weakref.ref(file)
+        known = _open_files.get(id(file))
+        if known is None or known() is not file:  # an id is given again once its file is gone
+            _open_files[id(file)] = weakref.ref(file)
         _open_files.move_to_end(id(file))
-        for number in list(_open_files)[: max(len(_open_files) - _MOST, 0)]:
+        if len(_open_files) <= _MOST:  # nearly always, and this is asked at every read
+            return
+        for number in list(_open_files)[: len(_open_files) - _MOST]:
             other = _open_files[number]()
             if other is None or other.rest():
                 del _open_files[number]
