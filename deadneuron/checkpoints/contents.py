@@ -1,8 +1,8 @@
 """What a checkpoint holds, as far as it is judged: tensors that still lie on disk, the optimizer's state, rates.
 
 Readers make these records, evidence and replay read them. A *layer* is what shares its units: a module's weight and
-bias; a batch norm stands for the layer before it. A *row* is what belongs to one unit. "Step s" of a checkpoint means that s
-updates have been made: it was written after update s - 1 and before forward s.
+bias; a batch norm stands for the layer before it. A *row* is what belongs to one unit. "Step s" of a checkpoint means
+that s updates have been made: it was written after update s - 1 and before forward s.
 """
 
 from __future__ import annotations
