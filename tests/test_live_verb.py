@@ -104,6 +104,7 @@ def profile(tmp_path):
 
 
 def test_it_waits_follows_survives_a_kill_and_a_new_beginning_and_ends_with_one_line(run, profile):
+    run = run.parent / ("long-name-" * 11) / run.name  # wider than the terminal
     with live(run, "--every", "0.2") as terminal:
         terminal.wait_for("waiting")
         with training(run, profile, 0.125, 100_000) as first:
@@ -156,7 +157,7 @@ def test_not_a_terminal_a_line_a_change(run, profile):
             process.send_signal(signal.SIGINT)
         rest, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
-    assert lines[0] == f"{run}: waiting (there is no such folder)\n"
+    assert lines[0] == f"waiting (there is no such folder): {run}\n"
     assert len(set(lines)) == len(lines)
     assert rest == ""
     assert error == f"deadneuron: stopped looking; next: deadneuron report {run}\n"

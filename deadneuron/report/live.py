@@ -29,7 +29,7 @@ def line(glance: Glance) -> str:
     """The run in one line."""
     diagnosis = glance.diagnosis
     if diagnosis is None:
-        return f"{printable(str(glance.path))}: waiting ({printable(glance.waiting)})"
+        return f"waiting ({printable(glance.waiting)}): {printable(str(glance.path))}"  # a narrow screen cuts the end
     seen = [verdict for verdict in diagnosis.verdicts if verdict.units]
     dead, units = sum(v.dead or 0 for v in seen), sum(v.units or 0 for v in seen)
     found = glance.newest()

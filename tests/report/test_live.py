@@ -64,10 +64,18 @@ def wide():
     return make_run(made, windows, make_ticks([0.1] * 307))
 
 
+def test_a_narrow_screen_cuts_the_path_and_not_that_it_waits(tmp_path):
+    glance = Glance(tmp_path / ("long" * 17) / "run")
+    assert glance.look()
+    for width in (41, 79):
+        (only,) = drawn(glance, width, 23)
+        assert only.startswith("waiting (there is no such folder): ") and only.endswith("…")
+
+
 def test_a_folder_that_is_not_there_is_waited_for_and_then_seen(run):
     glance = Glance(run)
     assert glance.look()
-    assert line(glance) == f"{run}: waiting (there is no such folder)"
+    assert line(glance) == f"waiting (there is no such folder): {run}"
     assert not glance.look()
     run.mkdir()
     assert glance.look()
@@ -128,7 +136,7 @@ def test_a_folder_that_goes_while_it_is_read_is_looked_at_again(run, monkeypatch
         patch.setattr(room, "read_run", gone)
         os.utime(run / "run.json", (1, 1))
         assert [glance.look() for _ in range(3)] == [True, False, False]
-        assert line(glance) == f"{run}: waiting (No such file or directory)"
+        assert line(glance) == f"waiting (No such file or directory): {run}"
     assert glance.look()
     assert line(glance).startswith("step 40, ended")
 
