@@ -69,7 +69,8 @@ def test_a_narrow_screen_cuts_the_path_and_not_that_it_waits(tmp_path):
     assert glance.look()
     for width in (41, 79):
         (only,) = drawn(glance, width, 23)
-        assert only.startswith("waiting (there is no such folder): ") and only.endswith("…")
+        assert only.startswith("waiting (there is no such folder): ")
+        assert only.endswith("…")
 
 
 def test_a_folder_that_is_not_there_is_waited_for_and_then_seen(run):

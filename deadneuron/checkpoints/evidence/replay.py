@@ -18,6 +18,7 @@ from deadneuron.checkpoints.evidence.blocks import is_square
 from deadneuron.checkpoints.evidence.freemotion import in_free_motion
 from deadneuron.checkpoints.evidence.owners import Owner, owners_of
 from deadneuron.checkpoints.evidence.plans import Plan, plan_of
+from deadneuron.checkpoints.evidence.rounding import steps_apart
 from deadneuron.checkpoints.evidence.rows import RowLevels, judge_rows, unchanged
 from deadneuron.checkpoints.evidence.threads import one_thread
 from deadneuron.records import Bools, Forensics
@@ -137,22 +138,44 @@ def _interval(one: _Looked, level: int, said: Interval, rates: Rates | None, for
     if not one.plans:
         return replace(said, reason="; ".join(dict.fromkeys(one.reasons.values())) or "it has no parts")
     still = np.logical_and.reduce([rows.still(level) for rows in one.rows])
-    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in one.plans)
-    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
-        return replace(said, reason=_MISTOLD.format(free=free, updates=updates))
-    if still.all() and all(plan.identical for plan in one.plans):
-        reason = "none of its weights changed: it was frozen or unused, or all of its units had no gradient"
-        return replace(said, reason=f"{reason}; its optimizer keeps no state that would tell")
+    if reason := _doubt(one, still, level, forensics):
+        return replace(said, reason=reason)
     evidence = _evidence(one.plans, one.reasons, forensics, level)
     if count := int((one.strayed & still).sum()):
         evidence += f"; the weights of {count} of these units moved otherwise: by hand, or they are an average"
     return replace(said, still=still, evidence=evidence, rates=_span(one.group, rates))
 
 
+def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
+    """Why nothing is known of units that agree with the replay, or of those that do not; empty if it is."""
+    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in one.plans)
+    if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
+        return _MISTOLD.format(free=free, updates=updates)
+    if not still.any() or any(plan.keys for plan in one.plans):
+        return ""
+    if still.all() and all(plan.identical for plan in one.plans):
+        return _NONE_CHANGED
+    if still.all() and level == BITS:  # all decayed to the bit as the rates lead
+        return ""
+    others = still if still.all() else ~still
+    apart = steps_apart(one.plans, others, None if level == BITS else forensics.tolerance)
+    return _LOST if apart < forensics.roundings else ""
+
+
+_NONE_CHANGED = (
+    "none of its weights changed: it was frozen or unused, or all of its units had no gradient; its optimizer keeps no "
+    "state that would tell"
+)
 _MISTOLD = (
     "{free} units moved as units without a gradient do, but not over {updates} updates at the rates that are told: "
     "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
     "average"
+)
+
+
+_LOST = (
+    "its weights moved so little that smaller updates than most would have been lost in rounding, and its optimizer "
+    "keeps no state that would tell"
 )
 
 
