@@ -204,3 +204,82 @@ def test_without_the_models_order_only_names_pair_a_norm_with_its_layer():
         "seq.1": ("conv + norm", None),
         "seq.3": ("conv", None),
     }
+
+
+class Bare(nn.Module):
+    """x @ weight, without a bias."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+
+
+def axes(model):
+    """{layer: (units, axis of the weight)}"""
+    return {layer.name: (layer.units, layer.parts[-1].axis) for layer in find_layers(checkpoint_of(model))}
+
+
+def test_without_a_bias_the_layers_beside_tell_the_axis():
+    straight = nn.Sequential(*(nn.Linear(*size, bias=False) for size in ((61, 101), (101, 67), (67, 7))))
+    assert axes(straight) == {"0": (101, 0), "1": (67, 0), "2": (7, 0)}
+    turned = nn.Sequential(Bare(61, 101), Bare(101, 67), Bare(67, 7))
+    assert axes(turned) == {"0": (101, 1), "1": (67, 1), "2": (7, 1)}
+    assert axes(nn.Sequential(nn.Linear(61, 101), Bare(101, 67), nn.Linear(67, 7)))["1"] == (67, 1)
+    assert axes(nn.Sequential(nn.Linear(61, 101), nn.Linear(101, 67, bias=False), nn.Linear(67, 7)))["1"] == (67, 0)
+    assert "0" not in axes(nn.Sequential(Bare(61, 101), nn.LayerNorm(101)))  # it may as well be an embedding
+    assert axes(nn.Sequential(nn.Linear(7, 61), Bare(61, 101), nn.LayerNorm(101)))["1"] == (101, 1)
+    assert axes(nn.Sequential(nn.Linear(61, 101, bias=False), nn.LayerNorm(101)))["0"] == (101, 0)
+    assert axes(nn.Sequential(nn.Linear(13, 31), Bare(31, 1))) == {"0": (31, 0)}
+
+
+def test_the_transposed_convolutions_of_a_generator_and_of_an_autoencoder():
+    options = {"kernel_size": 4, "bias": False}
+    generator = nn.Sequential(
+        *(nn.ConvTranspose2d(11, 32, **options), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.ConvTranspose2d(32, 16, **options), nn.BatchNorm2d(16), nn.ReLU()),
+        nn.ConvTranspose2d(16, 3, **options),
+    )
+    assert {name: (op, units) for name, (op, units, *_) in told(generator).items()} == {
+        "1": ("transposed conv + norm", 32),
+        "4": ("transposed conv + norm", 16),
+        "6": ("transposed conv", 3),
+    }
+    both = nn.Sequential(
+        *(nn.Conv2d(3, 32, **options), nn.Conv2d(32, 64, **options)),
+        *(nn.ConvTranspose2d(64, 32, **options), nn.ConvTranspose2d(32, 3, **options)),
+    )
+    assert axes(both) == {"0": (32, 0), "1": (64, 0), "2": (32, 1), "3": (3, 1)}
+
+
+def test_grouped_convolutions_and_gated_mlps_are_left_as_they_stand():
+    grouped = nn.Sequential(nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=4, bias=False))
+    assert axes(grouped) == {"0": (12, 0), "1": (12, 0)}
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate_proj, self.up_proj = (nn.Linear(12, 37, bias=False) for _ in range(2))
+            self.down_proj = nn.Linear(37, 12, bias=False)
+
+    for norms in (True, False):
+        blocks = [nn.Sequential(*[nn.RMSNorm(12)] * norms, Gated()) for _ in range(2)]
+        found = axes(nn.Sequential(*blocks))
+        assert {units for name, (units, _) in found.items() if "down" in name} == {12}
+        assert {units for name, (units, _) in found.items() if "gate" in name or "up" in name} == {37}
+        assert {axis for _, axis in found.values()} == {0}
+
+
+def test_tables_of_entries_in_front_are_no_layers_whatever_they_are_called():
+    one = nn.ModuleDict({"goods": nn.Embedding(1009, 31), "fc": nn.Linear(31, 61), "head": nn.Linear(61, 7)})
+    assert list(told(one)) == ["fc", "head"]
+    two = nn.ModuleDict({"goods": nn.Embedding(1009, 31), "people": nn.Embedding(503, 31), "fc": nn.Linear(62, 61)})
+    assert list(told(two)) == ["fc"]
+    assert set(out(two)) == {"goods", "people"}
+    mixed = nn.ModuleDict({"goods": nn.Embedding(1009, 31), "people": nn.Embedding(503, 13), "fc": nn.Linear(44, 61)})
+    assert list(told(mixed)) == ["fc"]
+
+
+def test_sorted_names_settle_nothing():
+    whole = checkpoint_of(nn.Sequential(Bare(61, 101), Bare(101, 67)))
+    found = find_layers(checkpoint_of(nn.ReLU(), weights=whole.weights, ordered=False))
+    assert [layer.parts[-1].axis for layer in found] == [0, 0]

@@ -9,9 +9,9 @@ before it get a gradient from every unit.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Part
+from deadneuron.checkpoints.evidence.axes import settle_axes
 from deadneuron.checkpoints.evidence.roles import Judged, Module, is_side, judge, modules_of
 from deadneuron.records import Gap
 
@@ -29,7 +29,7 @@ def left_out(checkpoint: Checkpoint) -> tuple[Gap, ...]:
 def _sort(checkpoint: Checkpoint) -> tuple[tuple[Layer, ...], tuple[Gap, ...]]:
     weights = checkpoint.weights
     judged = [(module, judge(module, weights)) for module in modules_of(weights)]
-    judged = _turned(judged)
+    judged = settle_axes(judged, weights, checkpoint.ordered)
     gaps = [
         Gap(module.name or next(iter(module.tensors)), told.reason, 0)
         for module, told in judged
@@ -105,15 +105,3 @@ def _previous(checkpoint: Checkpoint, told: Judged, layers: list[Layer]) -> str 
     before = layers[-1]
     flattened = told.dimensions == 2 and "conv" in before.op and inputs % before.units == 0
     return before.name if inputs == before.units or flattened else None
-
-
-def _turned(judged: list[tuple[Module, Judged]]) -> list[tuple[Module, Judged]]:
-    """Square weights lie as the others of their kind do, where all of these tell the same (GPT-2: [in, out])."""
-    axes = {2: set[int](), 3: set[int]()}  # of weights whose shape tells, by linear and conv
-    for _, told in judged:
-        if told.role == "rows" and told.bias is not None and not told.square:
-            axes[min(told.dimensions, 3)].add(told.axis)
-    return [
-        (module, replace(told, axis=1) if told.square and axes[min(told.dimensions, 3)] == {1} else told)
-        for module, told in judged
-    ]
