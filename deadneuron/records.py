@@ -82,6 +82,7 @@ class Forensics:
     tolerance: float  # relative difference up to which weights agree with a replay
     slack: float  # relative difference from the closed-form decay beyond which a row is not replayed at all
     roundings: float  # below so many a step, weights that stayed the same may have lost their updates
+    stranger: float  # |z| up to which two checkpoints' rows have nothing in common
     norm_closed: float  # a batch-norm unit whose beta / |gamma| lies below this is all but closed
 
 

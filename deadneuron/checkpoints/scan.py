@@ -12,6 +12,7 @@ from deadneuron.analysis.gravity import gravest
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence.alone import traces_of
 from deadneuron.checkpoints.evidence.finite import nonfinite_units
+from deadneuron.checkpoints.evidence.kinship import are_strangers
 from deadneuron.checkpoints.evidence.layers import find_layers, left_out
 from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.checkpoints.files.fetching import shown
@@ -21,7 +22,7 @@ from deadneuron.checkpoints.layouts.schedules import rates_between
 from deadneuron.checkpoints.lives import Span
 from deadneuron.checkpoints.sentences import of_coverage, of_layer, of_norm
 from deadneuron.checkpoints.series import gaps_of, rate_span, settings_of, subjects_of
-from deadneuron.errors import UsageError
+from deadneuron.errors import CheckpointError, UsageError
 from deadneuron.profiles import Profile, load_profile
 from deadneuron.records import DIAGNOSIS_VERSION, LEVELS, CheckpointInfo, Coverage, Diagnosis, Finding, Gap, Status
 
@@ -52,7 +53,8 @@ def scan_checkpoints(
     No code that stands in a checkpoint is run. `allow` names classes that a file mentions and that may be skipped.
 
     Raises:
-        CheckpointError: nothing to judge is found, a file cannot be read safely, model and weights do not fit.
+        CheckpointError: nothing to judge is found, a file cannot be read safely, model and weights do not fit, or
+            checkpoints of several trainings are mixed.
         ProfileError: an unknown profile.
         UsageError: only one of `model` and `data` is given.
     """
@@ -65,9 +67,23 @@ def scan_checkpoints(
     name = ", ".join(map(shown, addresses[:3])) + (" …" if len(addresses) > 3 else "")
     fetching = _progress(on_progress, f"looking at {name}")
     with gathered(addresses, allow, fetching, steps_per_epoch) as found:
+        _one_training(found.checkpoints, chosen)
         if model is not None:
             return _measured(name, found.checkpoints, found.gaps, chosen, model, data, batches, on_progress)
         return _alone(name, found.checkpoints, found.gaps, chosen, on_progress)
+
+
+def _one_training(checkpoints: Sequence[Checkpoint], profile: Profile) -> None:
+    """Raise `CheckpointError` where one checkpoint has nothing in common with its neighbours, which have with each
+    other: then trainings are mixed. Two that follow each other may have been forgotten in between."""
+    layers, forensics = find_layers(checkpoints[-1]), profile.checkpoints
+    for before, one, after in zip(checkpoints, checkpoints[1:], checkpoints[2:], strict=False):
+        strange = are_strangers(before, one, layers, forensics) and are_strangers(one, after, layers, forensics)
+        if strange and not are_strangers(before, after, layers, forensics):
+            what = (
+                f"it is of another training than {before.place} and {after.place}: their weights have nothing in common"
+            )
+            raise CheckpointError(what, where=one.place, todo="give the checkpoints of one training")
 
 
 def _alone(

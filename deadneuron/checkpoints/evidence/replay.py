@@ -16,6 +16,7 @@ from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progres
 from deadneuron.checkpoints.evidence.agreeing import ALL_NEAR, BITS, level_of
 from deadneuron.checkpoints.evidence.blocks import is_square
 from deadneuron.checkpoints.evidence.freemotion import in_free_motion
+from deadneuron.checkpoints.evidence.kinship import are_strangers
 from deadneuron.checkpoints.evidence.owners import Owner, owners_of
 from deadneuron.checkpoints.evidence.plans import Plan, plan_of
 from deadneuron.checkpoints.evidence.rounding import steps_apart
@@ -40,6 +41,8 @@ def replay(
     not depend on them. screened: rule rows out by closed forms before any are stepped; the answer is the same without
     it. Raises `CheckpointError` where a file has changed since it was opened.
     """
+    if are_strangers(earlier, later, layers, forensics):
+        return tuple(Interval(layer.name, earlier.step, later.step, None, reason=_STRANGERS) for layer in layers)
     owners = (owners_of(earlier), owners_of(later))
     told = progress or Progress()
     sizes = [_bytes(later, layer, owners[1]) for layer in layers]
@@ -162,6 +165,7 @@ def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
     return _LOST if apart < forensics.roundings else ""
 
 
+_STRANGERS = "their weights have nothing in common: they are of two trainings, or all was forgotten in between"
 _NONE_CHANGED = (
     "none of its weights changed: it was frozen or unused, or all of its units had no gradient; its optimizer keeps no "
     "state that would tell"
@@ -171,8 +175,6 @@ _MISTOLD = (
     "steps were skipped or counted otherwise, rates were set by hand, it was frozen for a while, or the weights are an "
     "average"
 )
-
-
 _LOST = (
     "its weights moved so little that smaller updates than most would have been lost in rounding, and its optimizer "
     "keeps no state that would tell"

@@ -217,11 +217,16 @@ def _each_step_once(opened: Sequence[Checkpoint], gaps: list[Gap]) -> list[Check
     for step in sorted(steps):
         best, *others = sorted(steps[step], key=_preference)
         kept.append(best)
-        gaps += [Gap(one.place, f"it holds step {step}, as {best.place} does: it is left out", step) for one in others]
+        gaps += [Gap(one.place, f"it holds step {step}, {_as(best, one)}: it is left out", step) for one in others]
     if kept and unknown:
         gaps += [Gap(one.place, "nothing tells its step: it is left out", 0) for one in unknown]
         return kept
     return kept or sorted(unknown, key=lambda one: natural(one.place))
+
+
+def _as(best: Checkpoint, other: Checkpoint) -> str:
+    beside = Path(best.place).parent == Path(other.place).parent
+    return f"as {best.place} does{'' if beside else ' (give the checkpoints of one training at a time)'}"
 
 
 def _in_the_trainings_order(opened: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
