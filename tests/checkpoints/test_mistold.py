@@ -82,7 +82,12 @@ def test_rates_that_were_set_by_hand_and_equal_at_the_saves_are_noticed(tmp_path
     assert verdict.silent >= DEAD
 
 
-def test_of_adam_the_state_decides_whatever_the_weights_are(tmp_path):
+def momentum(parameters):
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+
+
+@pytest.mark.parametrize("make", [adam, momentum])
+def test_of_adam_and_of_momentum_the_state_decides_whatever_the_weights_are(make, tmp_path):
     averages: dict[int, dict] = {}
     average = {name: value.clone() for name, value in net().state_dict().items()}
 
@@ -91,7 +96,7 @@ def test_of_adam_the_state_decides_whatever_the_weights_are(tmp_path):
             average[name].mul_(0.99).add_(value, alpha=0.01)
         averages[step + 1] = {name: value.clone() for name, value in average.items()}
 
-    train(tmp_path, adam, between=between, extra=lambda step: {"model": averages[step]})
+    train(tmp_path, make, between=between, extra=lambda step: {"model": averages[step]})
     diagnosis = scan_checkpoints(tmp_path)
     assert first(diagnosis).dead == DEAD
     assert any("moved otherwise" in fact for finding in diagnosis.findings for fact in finding.evidence["facts"])

@@ -110,9 +110,21 @@ def _look(
 
 def _by_state(plan: Plan) -> Plan:
     """Of Adam and its kin the state alone decides: the first moment forgets no gradient, it is counted by steps of its
-    own, and it depends neither on rates nor on weights, which may have been changed by hand."""
-    decides = plan.compared and not plan.coupled and "exp_avg" in plan.keys
-    return replace(plan, compared=False) if decides else plan
+    own, and it depends neither on rates nor on weights, which may have been changed by hand or be an average. So does
+    SGD's momentum without decay, as long as it has not shrunk below what a float32 holds."""
+    decides = plan.compared and not plan.coupled and ("exp_avg" in plan.keys or _remembers(plan))
+    return replace(plan, compared=False, rates=None) if decides else plan
+
+
+def _remembers(plan: Plan) -> bool:
+    """Whether the first gradient of the interval would still be in SGD's buffer at its end."""
+    if plan.kinds != ("SGD",) or plan.keys != ("momentum_buffer",) or plan.settings.get("dampening", 0) == 1:
+        return False
+    least = plan.settings.get("momentum", 0.0) if plan.momenta is None else float(plan.momenta.min())
+    return least**plan.updates > _KEPT and bool(plan.states[0])
+
+
+_KEPT = 1e-30  # of a gradient; float32 holds 1e-38, and gradients may be small themselves
 
 
 def _rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool, alone: bool) -> RowLevels:
