@@ -12,7 +12,8 @@ LETTER = 7.6  # pixels of a digit at most, in the page's widest font
 _GAP = 9  # pixels between two labels
 _ZERO, _AFTER_ZERO = 0.03, 0.15  # where 0 stands on an axis of logarithms, and where the others begin
 _ONE = 1e-3  # decades: rates closer than that are drawn as one
-_ROOM = 0.3  # decades on both sides of a single number
+_ROOM = 0.31  # decades on both sides of a single number
+_INTERVALS = 6  # between the labels of a linear axis, at most
 _EVERY = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # decades between labels
 
 
@@ -40,7 +41,7 @@ class Linear:
 def linear(top: float) -> Linear:
     """Raises nothing: what is no number above 0 gives an axis from 0 to 1."""
     wanted = min(max(top, 1e-280), 1e280) if top > 0 else 1.0
-    step = next(_nice(wanted / 5))
+    step = next(_nice(wanted / _INTERVALS))
     return Linear(step * math.ceil(wanted / step * (1 - 1e-9)), step)
 
 
@@ -64,7 +65,7 @@ class Log:
         zero = [Tick(self.at(0.0), "0")] if self.zero else []
         some: list[Tick] = []
         for values in self._candidates():
-            ticks = [*zero, *(Tick(self.at(value), f"{value:.10g}") for value in values)]
+            ticks = [*zero, *(Tick(self.at(value), _shortest(value)) for value in values)]
             if _fit(ticks):
                 if len(ticks) - len(zero) > 1:
                     return tuple(ticks)
@@ -99,6 +100,10 @@ def logarithmic(values: Iterable[float], *, margin: float = 0.06) -> Log:
     low, high = min(logs), max(logs)
     room = max(margin * (high - low), 0.01) if high - low > _ONE else _ROOM
     return Log(low - room, high + room, zero=0.0 in known)
+
+
+def _shortest(value: float) -> str:
+    return f"{value:g}" if float(f"{value:g}") == value else f"{value:.10g}"
 
 
 def _fit(ticks: Sequence[Tick]) -> bool:

@@ -57,7 +57,7 @@ def _panel(reading: Reading, found: Response, trial: Trial) -> Panel:
     limit = found.limit if reading.judged and found.limit is not None and 0 < found.limit < 1 else None
     values = [value for dose in reading.doses for value in dose.values.values()]
     tops = [value.share if value.high is None else value.high for value in values]
-    shares = linear(100 * max([*tops, 1.1 * (limit or 0.0)]))
+    shares = linear(100 * max([*tops, min(1.1 * (limit or 0.0), 1.0)]))
     series = tuple(_series(reading.doses, axis, shares))
     flags = tuple(_flags(*flagged, axis))
     words = [mark.said for one in series for mark in one.marks]
