@@ -62,6 +62,14 @@ def test_a_sweep_is_drawn_at_its_rates_and_mean_shares():
     assert len({one.shape for one in first.series}) == len(first.series), "told apart by more than colour"
 
 
+def test_panels_side_by_side_have_one_axis_of_shares():
+    few = (make_dose(0.1, (0.5,)), make_dose(0.1, (0.1,), "rate sum"))
+    first, second = response(make_sweep(doses=few)).panels
+    assert first.up == second.up
+    assert series(first, "died").marks[0].y == share(50)
+    assert series(second, "died").marks[0].y == share(10)
+
+
 def test_what_diverged_is_marked_and_has_no_share():
     lost = series(response(make_sweep()).panels[0], "lost")
     assert places(lost.marks) == [(SWEPT[2], TOP), (SWEPT[3], TOP)]

@@ -27,7 +27,8 @@ def response(trial: Trial) -> Figure | None:
     """The figure of a branch or a sweep; None where its result holds no rate."""
     found = response_of(trial)
     kept = [_thinned(reading, trial) for reading in found.readings]
-    panels = tuple(_panel(reading, found, trial) for reading in kept if reading.doses)
+    shares = _shares(kept, found.limit)
+    panels = tuple(_panel(reading, found, trial, shares) for reading in kept if reading.doses)
     if not panels:
         return None
     legend = {one.name: one for panel in panels for one in panel.series}
@@ -51,13 +52,18 @@ def _thinned(reading: Reading, trial: Trial) -> Reading:
     return Reading(reading.title, tuple(doses), reading.judged)
 
 
-def _panel(reading: Reading, found: Response, trial: Trial) -> Panel:
+def _shares(readings: Sequence[Reading], limit: float | None) -> Linear:
+    """One axis of shares for all panels: they are looked at side by side."""
+    values = [value for reading in readings for dose in reading.doses for value in dose.values.values()]
+    tops = [value.share if value.high is None else value.high for value in values]
+    known = limit if limit is not None and 0 < limit < 1 else 0.0
+    return linear(100 * max([*tops, min(1.1 * known, 1.0)]))
+
+
+def _panel(reading: Reading, found: Response, trial: Trial, shares: Linear) -> Panel:
     flagged = (trial.safe, trial.over) if reading.judged else (None, None)
     axis = logarithmic([dose.rate for dose in reading.doses])
     limit = found.limit if reading.judged and found.limit is not None and 0 < found.limit < 1 else None
-    values = [value for dose in reading.doses for value in dose.values.values()]
-    tops = [value.share if value.high is None else value.high for value in values]
-    shares = linear(100 * max([*tops, min(1.1 * (limit or 0.0), 1.0)]))
     series = tuple(_series(reading.doses, axis, shares))
     flags = tuple(_flags(*flagged, axis))
     words = [mark.said for one in series for mark in one.marks]
