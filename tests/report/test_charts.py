@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from diagnoses import KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,7 +78,9 @@ def test_what_diverged_is_marked_and_has_no_share():
 
 
 def test_safe_over_and_the_threshold_are_marked_where_they_were_judged():
-    first, second = response(make_sweep()).panels
+    figure = response(make_sweep())
+    first, second = figure.panels
+    assert figure.limit == "threshold: 15% of the units"
     assert [(flag.name, flag.x, flag.text) for flag in first.flags] == [
         ("safe", SWEPT[1], "✓ safe: 0.1"),
         ("over", SWEPT[2], "✗ over: 1"),
@@ -247,6 +250,11 @@ def test_what_reaches_beyond_the_picture_has_an_arrow():
     assert "an arrow: the interval goes on beyond the picture" in made.notes
 
 
+def test_an_infinite_ratio_has_no_mark_but_an_interval():
+    _, (row,) = rows_of(link(math.inf, 2.0, math.inf))
+    assert (row.x, row.words, row.open_low, row.open_high, row.filled) == (None, "∞ (2–∞)", False, True, True)
+
+
 def test_links_without_a_ratio_or_an_interval_are_no_rows():
     for found in ((None, 1.0, 2.0), (2.0, None, 3.0), (2.0, 1.0, None), (math.nan, 1.0, 2.0), (0.0, 0.0, 1.0)):
         assert forest(Links((link(*found),), {}, {}, {})) is None
@@ -331,6 +339,18 @@ def check_page(page: str) -> None:
 @given(st.lists(observations(), max_size=2), st.lists(LINKS, max_size=5), st.lists(TRIALS, max_size=2))
 def test_no_number_and_no_damaged_file_breaks_a_page(observed, links, trials):
     check_page(render_html(replace(BASE, observed=tuple(observed), links=tuple(links), trials=tuple(trials))))
+
+
+@pytest.mark.parametrize("odd", [math.inf, math.nan, 10**400, "7", True, None, [], {}])
+def test_what_is_no_number_in_a_result_is_left_out(odd):
+    dose = {"matching": "steps", "lr": 0.1, "died": [odd, 0.25, 7], "steps": [odd], "diverged": odd}
+    other = {"matching": "steps", "lr": odd, "died": [0.5]}
+    result = {"doses": [dose, other, odd], "limit": odd, "units": odd, "contrasts": odd}
+    figure = response(Trial("sweep", WRITTEN, None, None, (), (), result))
+    (panel,) = figure.panels
+    assert (panel.title, figure.limit, panel.limit) == ("at the same step", "", None)
+    assert [[mark.said for mark in one.marks] for one in panel.series] == [["rate 0.1: 25 % (25–25) died"]]
+    assert response(Trial("branch", WRITTEN, None, None, (), (), {"points": [{"rates": [odd]}, odd]})) is None
 
 
 def test_pages_of_trials_are_sound_and_say_all_of_it_to_who_does_not_see():

@@ -34,7 +34,8 @@ def response(trial: Trial) -> Figure | None:
     legend = {one.name: one for panel in panels for one in panel.series}
     left_out = max(len(reading.doses) for reading in found.readings) - max(len(reading.doses) for reading in kept)
     notes = (f"{left_out:,} of the rates that were tried are left out of the picture",) if left_out else ()
-    limit = "" if found.limit is None else f"threshold: {found.limit:.0%} of the units"
+    limited = found.limit is not None and any(panel.limit is not None for panel in panels)
+    limit = f"threshold: {found.limit:.0%} of the units" if limited else ""
     return Figure(found.title, panels, tuple(legend.values()), limit, notes)
 
 
