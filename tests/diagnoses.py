@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from making import ends_every, lives, make_run, make_site, make_ticks, make_windows
+from tried import make_branch, make_links, make_sweep
 
 from deadneuron.analysis.diagnosis import diagnose
 from deadneuron.records import Diagnosis, Gap
@@ -56,4 +58,9 @@ def _gaps() -> Diagnosis:
     return diagnose(made)
 
 
-KINDS = {"dying": _dying, "healthy": _healthy, "stuck": _stuck, "unknown": _unknown, "gaps": _gaps}
+def _tried() -> Diagnosis:
+    sweep, branch = make_sweep(), make_branch()
+    return replace(_dying(), trials=(sweep, branch), links=make_links(sweep, branch))
+
+
+KINDS = {"dying": _dying, "tried": _tried, "healthy": _healthy, "stuck": _stuck, "unknown": _unknown, "gaps": _gaps}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from deadneuron.records import CheckpointInfo, Diagnosis, Gap
 
@@ -57,7 +58,17 @@ def named(diagnosis: Diagnosis, name: str) -> Diagnosis:
         findings=findings,
         observed=tuple(replace(one, name=name, note=name) for one in diagnosis.observed),
         links=tuple(replace(one, note=name) for one in diagnosis.links),
+        trials=tuple(replace(one, summary=(name,), result=_all_named(one.result, name)) for one in diagnosis.trials),
         answer=name,
         gaps=(Gap(name, name, 0),),
         checkpoints=tuple(CheckpointInfo(name, name, one.step, name, one.rates, name) for one in diagnosis.checkpoints),
     )
+
+
+def _all_named(value: Any, name: str) -> Any:
+    """The same with each string in it replaced, but for what tells how runs were matched."""
+    if isinstance(value, dict):
+        return {key: inner if key == "matching" else _all_named(inner, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_all_named(inner, name) for inner in value]
+    return name if isinstance(value, str) else value

@@ -98,10 +98,10 @@ def _row(dose: Dose, comparison: Comparison) -> tuple[str, ...]:
     return (
         f"{dose.lr:g}",
         seeds,
-        _percent(dose.died),
+        percent(dose.died),
         bar(float(np.mean(dose.died))),
-        _percent(dose.revived, spread=False),
-        _percent(dose.dead, spread=False),
+        percent(dose.revived, spread=False),
+        percent(dose.dead, spread=False),
         f"{np.mean(dose.losses):.3g}" if dose.losses else "unknown",
         *_contrast(deaths),
         *_contrast(revivals),
@@ -119,7 +119,7 @@ def _contrast(contrast: Contrast | None) -> tuple[str, str]:
     return ratio, f"{contrast.p:.2g} ({contrast.p_all:.2g})"
 
 
-def _percent(shares: Sequence[float], *, spread: bool = True) -> str:
+def percent(shares: Sequence[float], *, spread: bool = True) -> str:
     low, mean, high = min(shares), float(np.mean(shares)), max(shares)
     digits = 1 if 0 < high < 0.1 else 0
     text = f"{100 * mean:.{digits}f} %"

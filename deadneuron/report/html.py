@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 
@@ -13,9 +14,13 @@ from deadneuron.pictures import Picture
 from deadneuron.records import Diagnosis
 from deadneuron.report.bundle import bundle, web_file
 from deadneuron.report.cells import columns_of, rows_of
-from deadneuron.report.curve import HEIGHT, WIDTH, curve_of
+from deadneuron.report.charts.drawn import figure_of
+from deadneuron.report.charts.figures import BOTTOM, HEIGHT, SHAPES, TOP, Figure, Forest
+from deadneuron.report.curve import HEIGHT as CURVE_HEIGHT
+from deadneuron.report.curve import WIDTH as CURVE_WIDTH
+from deadneuron.report.curve import curve_of
 from deadneuron.report.legend import explain
-from deadneuron.report.page import Grid
+from deadneuron.report.page import Chart, Grid, Line
 from deadneuron.report.payload import payload_of, script_json
 from deadneuron.report.sentences import page_of
 from deadneuron.report.style import MARKS
@@ -33,6 +38,7 @@ def render_html(diagnosis: Diagnosis, picture: Picture | None = None) -> str:
     columns = [column for column in columns_of(diagnosis) if column.header != _SPARK]
     rows = rows_of(diagnosis)
     curves = [None if row.history is None else curve_of(row.history) for row in rows]
+    page = page_of(diagnosis)
     style = _style(drawn=picture is not None)
     script = None if picture is None else _script()
     scripts = "" if script is None else f"script-src '{_hash(script)}'; "
@@ -40,7 +46,8 @@ def render_html(diagnosis: Diagnosis, picture: Picture | None = None) -> str:
         environment()
         .get_template("report.html")
         .render(
-            page=page_of(diagnosis),
+            page=page,
+            rates=[_drawn(part) for part in page.rates],
             columns=columns,
             rows=list(zip(rows, curves, strict=True)),
             curved=any(curve is not None for curve in curves),
@@ -54,6 +61,10 @@ def render_html(diagnosis: Diagnosis, picture: Picture | None = None) -> str:
     )
 
 
+def _drawn(part: Line | Grid | Chart) -> Line | Grid | Figure | Forest | None:
+    return figure_of(part) if isinstance(part, Chart) else part
+
+
 @cache
 def environment() -> Environment:
     """The one of all templates: whatever is put into one is text."""
@@ -65,9 +76,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {"marks": MARKS, "curve_width": WIDTH, "curve_height": HEIGHT}
-    made.tests["grid"] = lambda part: isinstance(part, Grid)
+    made.globals |= {"marks": MARKS, "curve_width": CURVE_WIDTH, "curve_height": CURVE_HEIGHT}
+    made.globals |= {"shapes": SHAPES, "top": TOP, "bottom": BOTTOM, "height": HEIGHT}
+    made.tests |= {"grid": _is(Grid), "figure": _is(Figure), "forest": _is(Forest)}
     return made
+
+
+def _is(kind: type) -> Callable[[object], bool]:
+    return lambda part: isinstance(part, kind)
 
 
 def _style(*, drawn: bool) -> Markup:

@@ -30,7 +30,7 @@ def _lines(diagnosis: Diagnosis, page: Page) -> Iterator[str]:
         yield from (escaped(page.caveat), "")
     if page.why:
         yield from _section("Why", (line for why in page.why for line in _why(why)))
-    if page.rates:
+    if page.told:
         yield from _section("Learning rate", _rates(page))
     yield from _section("Next", map(_next, page.next))
     yield from _section("Seen", _seen(page))
@@ -89,7 +89,7 @@ def _why(why: Why) -> Iterator[str]:
 def _rates(page: Page) -> Iterator[str]:
     if page.answer:
         yield from (escaped(page.answer), "")
-    for part in page.rates:
+    for part in page.told:
         if isinstance(part, Grid):
             yield from ("", *_grid(part), "")
         else:

@@ -5,9 +5,11 @@ All strings are one line each and safe to print (`style.printable`); each drawin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from deadneuron.causes import Observed, RateLink, Trial
 from deadneuron.records import Level, Status
 
 
@@ -33,6 +35,21 @@ class Grid:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     words: tuple[int, ...] = (0,)  # columns that hold words; the others hold numbers
+
+
+class Links(NamedTuple):
+    """Ratios, and the names of what they tell of, by number."""
+
+    links: tuple[RateLink, ...]
+    groups: Mapping[int, str]
+    sites: Mapping[int, str]
+    holm: Mapping[RateLink, float]  # p for all rates of a sweep
+
+
+class Chart(NamedTuple):
+    """Where a page that can draw shows these numbers; what follows says them in words."""
+
+    of: Observed | Trial | Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,7 @@ class Page:
     caveat: str  # once, below the legend; empty where it does not matter
     why: tuple[Why, ...]
     answer: str
-    rates: tuple[Line | Grid, ...]
+    rates: tuple[Line | Grid | Chart, ...]
     next: tuple[Advice, ...]
     seen: str
     complete: bool  # nothing was left unseen
@@ -92,3 +109,8 @@ class Page:
     checkpoints: Listing | None
     blind: Literal["NOT MEASURED", "NOT JUDGED"]  # the title of …
     gaps: tuple[Unmeasured, ...]
+
+    @property
+    def told(self) -> tuple[Line | Grid, ...]:
+        """`rates` where nothing is drawn."""
+        return tuple(part for part in self.rates if not isinstance(part, Chart))

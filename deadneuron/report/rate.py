@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from deadneuron.causes import CAUSES, Cause, Observed, RateBand
 from deadneuron.records import Diagnosis, Thresholds
-from deadneuron.report.cells import span
+from deadneuron.report.charts.readings import holm_of
 from deadneuron.report.deaths import deaths_between
-from deadneuron.report.page import Grid, Line, Words
+from deadneuron.report.hazards import hazard, rates
+from deadneuron.report.page import Chart, Grid, Line, Links, Words
 from deadneuron.report.style import printable
 
 _SAID: dict[Cause, str] = {
@@ -21,22 +22,38 @@ _SAID: dict[Cause, str] = {
 }
 
 
-def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | Grid]:
-    """Lines and tables, nothing where nobody died and nothing was tried."""
+_GROUPS = 8  # parameter groups whose bands are drawn, and …
+_TRIALS = 4  # … the newest trials of a kind: a page stays small; tables and sentences tell of all
+
+
+def rate_lines(diagnosis: Diagnosis) -> Iterator[Line | Grid | Chart]:
+    """Lines, tables and what is drawn above them; nothing where nobody died and nothing was tried."""
     if all(episode.born for episode in diagnosis.episodes) and not diagnosis.trials and not _dithered(diagnosis):
         return
+    if diagnosis.links:
+        yield Chart(_links(diagnosis))
     if diagnosis.source == "checkpoints":
         yield from deaths_between(diagnosis)
     yield from _certified(diagnosis)
-    for observed in diagnosis.observed:
+    for number, observed in enumerate(diagnosis.observed):
         if len(observed.bands) > 1:
+            if number < _GROUPS:
+                yield Chart(observed)
             yield _bands(observed)
         yield from _observed(observed)
     own = (link for link in diagnosis.links if link.evidence in ("dither", "observed"))
     yield from (Line("·", Words(printable(link.note))) for link in own)
-    for trial in diagnosis.trials:
+    for number, trial in enumerate(diagnosis.trials):
+        if sum(later.kind == trial.kind for later in diagnosis.trials[number + 1 :]) < _TRIALS:
+            yield Chart(trial)
         lines = (f"{trial.kind}: {printable(line)}" for line in trial.summary)
         yield from (Line("·", Words(line)) for line in lines)
+
+
+def _links(diagnosis: Diagnosis) -> Links:
+    groups = {observed.group: observed.name for observed in diagnosis.observed}
+    sites = {verdict.site: verdict.name for verdict in diagnosis.verdicts if verdict.site is not None}
+    return Links(diagnosis.links, groups, sites, holm_of(diagnosis.trials))
 
 
 def _dithered(diagnosis: Diagnosis) -> bool:
@@ -61,9 +78,9 @@ def _certified(diagnosis: Diagnosis) -> Iterator[Line]:
 def _observed(observed: Observed) -> Iterator[Line]:
     if len(observed.bands) == 1:
         band = observed.bands[0]
-        deaths = f"{_hazard(band.hazard, band.hazard_low, band.hazard_high)} deaths"
-        revivals = f"{_hazard(band.revival, band.revival_low, band.revival_high)} revivals"
-        where = f"{printable(observed.name)} at rate {_span(band)}"
+        deaths = f"{hazard(band.hazard, band.hazard_low, band.hazard_high)} deaths"
+        revivals = f"{hazard(band.revival, band.revival_low, band.revival_high)} revivals"
+        where = f"{printable(observed.name)} at rate {rates(band)}"
         yield Line("·", Words(f"{where}: {deaths} a 1,000 unit-steps at risk, {revivals} a 1,000 of dead ones"))
     facts = []
     if observed.safe is not None:
@@ -85,25 +102,10 @@ def _bands(observed: Observed) -> Grid:
 
 def _band(band: RateBand) -> tuple[str, ...]:
     return (
-        _span(band),
+        rates(band),
         f"{band.steps:,}",
         f"{band.deaths:,}",
-        _hazard(band.hazard, band.hazard_low, band.hazard_high),
+        hazard(band.hazard, band.hazard_low, band.hazard_high),
         f"{band.revivals:,}",
-        _hazard(band.revival, band.revival_low, band.revival_high),
+        hazard(band.revival, band.revival_low, band.revival_high),
     )
-
-
-def _span(band: RateBand) -> str:
-    return span(f"{band.low:.3g}", f"{band.high:.3g}")
-
-
-def _hazard(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "–"
-    span = "" if low is None or high is None else f" ({_thousand(low)}–{_thousand(high)})"
-    return _thousand(value) + span
-
-
-def _thousand(hazard: float) -> str:
-    return f"{1000 * hazard:.2g}"

@@ -40,9 +40,9 @@ def _parts(diagnosis: Diagnosis, page: Page, width: int) -> Iterable[RenderableT
     if page.why:
         yield _section("WHY")
         yield from (_indent(_why(one)) for one in page.why)
-    if page.rates:
+    if page.told:
         yield _section("LEARNING RATE", Text(page.answer, style="default not bold"))
-        yield from (_indent(_rate(part)) for part in page.rates)
+        yield from (_indent(_rate(part)) for part in page.told)
     yield _section("NEXT")
     yield from (_indent(line) for advice in page.next for line in _next(advice, width - 2 * _INDENT))
     yield _section("SEEN", _seen(page))

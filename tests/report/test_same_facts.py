@@ -32,7 +32,7 @@ def sentences(page: Page) -> list[str]:
     said = [*page.head, page.verdict, page.caveat, page.answer, page.seen, page.how, page.reference]
     for why in page.why:
         said += [why.text, *why.facts]
-    for part in page.rates:
+    for part in page.told:
         said += [cell for row in part.rows for cell in row] if isinstance(part, Grid) else [part.words.plain]
     for advice in page.next:
         said += [advice.text.removesuffix(":"), " ".join(advice.command), *advice.where]
