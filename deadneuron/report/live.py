@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -32,7 +33,7 @@ def line(glance: Glance) -> str:
         return f"waiting ({printable(glance.waiting)}): {printable(str(glance.path))}"  # a narrow screen cuts the end
     seen = [verdict for verdict in diagnosis.verdicts if verdict.units]
     dead, units = sum(v.dead or 0 for v in seen), sum(v.units or 0 for v in seen)
-    found = glance.newest()
+    found = _news(glance)
     newest = f"; {printable(found[0][0].text)}" if found else ""
     return f"{_step(diagnosis)}{_ended(diagnosis)}: {diagnosis.status}, {dead:,} of {units:,} units dead{newest}"
 
@@ -41,9 +42,9 @@ def screen(glance: Glance, width: int, height: int) -> RenderableType:
     """The run as it stands, in at most `height` lines: the head, then layers and findings share what is left."""
     diagnosis, run = glance.diagnosis, glance.run
     if diagnosis is None or run is None:
-        return _line(Text(line(glance), style="dim"))
-    head = [_head(diagnosis, glance.written), _rates(run, width)][: max(height, 1)]
-    found = glance.newest()
+        return Group(_line(Text(line(glance), style="dim")))  # a console joins bare texts, and wraps them
+    head = [_head(diagnosis, glance.written, width), _rates(run, width)][: max(height, 1)]
+    found = _news(glance)
     room = max(height - len(head), 0)
     few = min(len(found), _FINDINGS, max(room // 3, 1 if room else 0))
     rows = room - few - (1 if few else 0) - 2  # a blank before either part, and the table's header
@@ -77,13 +78,30 @@ def _columns(diagnosis: Diagnosis) -> list[Column]:
     return [replace(c, drop=len(order) + 1 if c.header == _CURVE else order.get(c.header, 0)) for c in columns]
 
 
-def _head(diagnosis: Diagnosis, written: float | None) -> Text:
+def _news(glance: Glance) -> Sequence[tuple[Finding, int | None]]:
+    """The findings. That nothing was seen is none while a run has only begun: its first steps are not written yet."""
+    diagnosis = glance.diagnosis
+    begins = diagnosis is not None and diagnosis.last_step is None and diagnosis.ended is None
+    return () if begins else glance.newest()
+
+
+def _head(diagnosis: Diagnosis, written: float | None, width: int) -> Text:
     text = Text(f"{MARKS[diagnosis.status]} {diagnosis.status}", style=STYLES[diagnosis.status])
     parts = [f"{_step(diagnosis)}{_ended(diagnosis)}"]
     if written is not None:
         parts.append(f"written {datetime.fromtimestamp(written):%H:%M:%S}")
-    parts.append(printable(diagnosis.run))
-    return _line(text.append(f"  {' · '.join(parts)}", style="default not bold"))
+    said = f"  {' · '.join(parts)} · "
+    name = _end_of(printable(diagnosis.run), width - cell_len(text.plain + said))
+    return _line(text.append(said + name, style="default not bold"))
+
+
+def _end_of(name: str, room: int) -> str:
+    """What fits of a path: its end tells runs apart, as its beginning does not."""
+    if cell_len(name) <= room:
+        return name
+    while name and cell_len(name) >= room:
+        name = name[1:]
+    return f"…{name}"
 
 
 def _step(diagnosis: Diagnosis) -> str:

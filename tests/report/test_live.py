@@ -207,3 +207,22 @@ def test_no_name_drives_the_terminal(name, run):
     lines = drawn(glance, 79, 23)
     assert len(lines) <= 23
     assert all(char.isprintable() for text in [*lines, line(glance)] for char in text)
+
+
+@pytest.mark.parametrize("width", [67, 97])
+def test_a_long_path_keeps_the_end_that_tells_runs_apart(width, wide, run):
+    head = drawn(seen(run, wide, name="/experiments" * 13 + "/lr0.03-seed7"), width, 30)[0]
+    assert head.endswith("/lr0.03-seed7")
+    assert "· …" in head
+    assert cell_len(head) == width
+
+
+def test_a_run_that_has_only_begun_is_not_said_to_have_seen_nothing(run):
+    glance = seen(run, make_run(modules=("layers.0.act",)))
+    begun = replace(glance.diagnosis, ended=None)
+    assert "blind" in {finding.code for finding in begun.findings}
+    for ended, told in ((None, False), (2.0, True)):
+        glance.diagnosis = replace(begun, ended=ended)
+        shown = "\n".join(drawn(glance, 97, 23))
+        assert "no steps yet" in shown
+        assert ("can be said" in shown, "can be said" in line(glance)) == (told, told)
