@@ -26,7 +26,7 @@ def page_of(diagnosis: Diagnosis) -> Page:
         status=diagnosis.status,
         verdict=_verdict(diagnosis),
         caveat=caveat(diagnosis),
-        why=tuple(Why(one.level, printable(one.text), tuple(_facts(one))) for one in diagnosis.findings),
+        why=tuple(_why(diagnosis)),
         answer=printable(diagnosis.answer),
         rates=tuple(rate_lines(diagnosis)),
         next=tuple(_next(diagnosis)),
@@ -59,7 +59,7 @@ def _verdict(diagnosis: Diagnosis) -> str:
     dead, units = sum(v.dead or 0 for v in seen), sum(v.units or 0 for v in seen)
     layers = [printable(verdict.name) for verdict in seen if verdict.status != "healthy"]
     more = "at least " if any(at_least(verdict) for verdict in seen) else ""
-    said = f"{more}{dead:,} of {units:,} units are dead {_when(diagnosis)}"
+    said = f"{more}{dead:,} of {units:,} units {'is' if dead == 1 else 'are'} dead {_when(diagnosis)}"
     if layers:
         numbers = diagnosis.source == "checkpoints" and all(layer.isdigit() for layer in layers)  # of nn.Sequential
         word = f"layer{'s' * (len(layers) > 1)} " if numbers else ""
@@ -73,12 +73,23 @@ def _when(diagnosis: Diagnosis) -> str:
     return "at the end" if diagnosis.ended else "so far"
 
 
+def _why(diagnosis: Diagnosis) -> Iterator[Why]:
+    """The findings. What the same evidence rests on is told once: it is long, and the same for most layers."""
+    told: dict[tuple[str, ...], str] = {}
+    for finding in diagnosis.findings:
+        rests = tuple(printable(str(fact)) for fact in finding.evidence.get("facts", []))
+        first = told.setdefault(rests, printable(finding.where))
+        same = len(rests) > 1 and first != printable(finding.where)
+        facts = (
+            [f"known in the same way as {'layer ' if first.isdigit() else ''}{first}"] if same else list(rests[:_FACTS])
+        )
+        if len(rests) > _FACTS and not same:
+            facts.append(f"and {len(rests) - _FACTS} more like these")
+        yield Why(finding.level, printable(finding.text), (*facts, *_facts(finding)))
+
+
 def _facts(finding: Finding) -> Iterator[str]:
     evidence = finding.evidence
-    facts = [printable(str(fact)) for fact in evidence.get("facts", [])]
-    yield from facts[:_FACTS]
-    if len(facts) > _FACTS:
-        yield f"and {len(facts) - _FACTS} more like these"
     if evidence.get("samples"):
         bound = evidence.get("bound") if finding.code in _OF_SILENCE else None
         each = "" if bound is None else f", so each fires on at most {bound:.2g} of all (95 %)"

@@ -106,3 +106,24 @@ def test_what_is_said_of_a_finding_is_shortened_alike():
     diagnosis = replace(CHECKPOINTS["stuck"](), findings=(replace(first, evidence={**first.evidence, "facts": facts}),))
     agree(diagnosis)
     assert page_of(diagnosis).why[0].facts[:4] == ("one", "two", "three", "and 2 more like these")
+
+
+def test_what_the_same_evidence_rests_on_is_told_once():
+    made = CHECKPOINTS["stuck"]()
+    rests = (["one", "two"], ["one", "two"], ["one", "three"], ["one"], ["one"])
+    findings = tuple(
+        replace(made.findings[0], where=f"layers.{at}", evidence={"facts": facts}) for at, facts in enumerate(rests)
+    )
+    diagnosis = replace(made, findings=findings)
+    agree(diagnosis)
+    told = [one.facts for one in page_of(diagnosis).why]
+    assert told == [("one", "two"), ("known in the same way as layers.0",), ("one", "three"), ("one",), ("one",)]
+    again = replace(diagnosis, findings=(findings[0], replace(findings[1], where="layers.0")))
+    assert page_of(again).why[1].facts == ("one", "two")
+
+
+def test_one_unit_is_dead():
+    for dead, words in ((1, "1 of 41 units is dead"), (2, "2 of 41 units are dead")):
+        made = CHECKPOINTS["stuck"]()
+        verdict = replace(made.verdicts[0], units=41, dead=dead)
+        assert words in page_of(replace(made, verdicts=(verdict,))).verdict

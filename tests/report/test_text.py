@@ -100,7 +100,7 @@ def test_the_columns_add_up(diagnosis):
             assert share == f"{verdict.dead / verdict.units:.0%}"
             assert number(row["n"]) == verdict.samples
             assert number(row["since"]) == verdict.since if verdict.since is not None else "since" not in row
-    dead, units = re.search(r"([\d,]+) of ([\d,]+) units are dead at the end", text).groups()
+    dead, units = re.search(r"([\d,]+) of ([\d,]+) units (?:is|are) dead at the end", text).groups()
     assert number(dead) == sum(number(row["dead"]) for row in seen)
     assert number(units) == sum(number(row["units"]) for row in seen)
 

@@ -121,13 +121,16 @@ def _in_folder(folder: Path, gaps: list[Gap]) -> list[Path]:
             if found:
                 holders[inner] = found
         if len(holders) > 1:
-            first = next(iter(holders))
+            first, second = list(holders)[:2]
             what = f"this folder holds {len(holders)} folders of checkpoints, which may be different trainings"
-            raise CheckpointError(what, where=str(folder), todo=f"give one of them, such as {first}")
+            raise CheckpointError(what, where=str(folder), todo=_WHICH.format(first=first, second=second))
         if holders:
             return next(iter(holders.values()))
         level = [inner / name for inner in level for name in _names(inner)]
     return []
+
+
+_WHICH = "give one of them, such as {first}; or, if one goes on from the other, both: {first} {second}"
 
 
 def _is_other(path: Path) -> bool:
