@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from diagnoses import KINDS
 from making import ends_every, lives, make_run, make_site, make_ticks, make_windows
 from selenium.webdriver.common.keys import Keys
+
+from deadneuron.report.html import render_html
 
 STEPS, UNITS, LAST = 300, 31, 299
 SILENT = {0: [(0, LAST)], 5: [(20, LAST)], 9: [(11, 190)], 17: [(20, LAST)], 23: [(101, LAST)]}
@@ -179,3 +183,20 @@ def test_histograms_are_drawn_and_tell_their_shares(page):
 def test_a_picture_can_be_photographed(page, kept):
     page.photograph(kept, "page-light")
     assert page.find(".dn-rates").size["height"] > 50
+
+
+@pytest.mark.parametrize("kind", ["dying", "tried", "stuck"])
+def test_the_printed_tables_fit_the_sheet_with_all_their_columns(look, tmp_path, kind):
+    made = KINDS[kind]()
+    wide = {"name": f"encoder.layers.{10**6}.feed_forward.activation", "samples": 35_200_000, "bound": 8.5e-08}
+    wide |= {"evidence": "measured", "since": 31_250, "since_latest": 62_499, "rates": (0.0752, 0.0933)}
+    wide |= {"revived": 3, "silent": 2, "rare": 7, "dormant": 13}
+    verdicts = (replace(made.verdicts[0], **wide), *made.verdicts[1:])
+    file = tmp_path / "report.html"
+    file.write_text(render_html(replace(made, verdicts=verdicts), None), "utf-8")
+    look.driver.get(file.as_uri())
+    look.media(kind="print")
+    look.size(688, 1000)  # a sheet of A4 without its margins
+    widths = look.js("return [...document.querySelectorAll('table')].map((one) => one.getBoundingClientRect().right)")
+    assert max(widths) <= 688
+    assert look.find(".layers .name").size["width"] > 30, "names are still read"

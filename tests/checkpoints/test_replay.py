@@ -231,3 +231,36 @@ def test_another_rate_than_was_used_is_told_and_adams_state_decides():
     found = ask(pair(maker("AdamW")), rates_of(23, 0.011))
     np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
     assert f"the weights of {len(DEAD)} of these units moved otherwise" in found.evidence
+
+
+TINY = [3, 7, 13]
+
+
+def tiny_gradients(step, parameters):
+    if step >= 0:
+        for parameter in parameters.values():
+            parameter.grad[TINY] *= 3e-8
+
+
+@pytest.mark.parametrize("variant", ["momentum", "momentum with L2", "SGD with L2", "Nesterov with L2"])
+def test_gradients_that_are_tiny_are_no_doubt_where_other_rows_agree_to_the_bit(variant):
+    found = answer(variant, pair(maker(variant), touch=tiny_gradients))
+    np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
+
+
+def test_gradients_that_are_tiny_confirm_no_rates_that_are_told_wrong():
+    variant = "momentum with L2"
+    found = ask(pair(maker(variant), touch=tiny_gradients), rates_of(23, rate(variant) * 1.1))
+    assert found.still is None
+    assert f"{len(DEAD) + len(TINY)} units moved as units without a gradient do" in found.reason
+
+
+@pytest.mark.parametrize("variant", ["momentum", "momentum with L2"])
+def test_biases_alone_that_have_a_gradient_behind_dead_inputs_are_alive(variant):
+    def touch(step, parameters):
+        if step >= 0:
+            parameters["0.weight"].grad.zero_()
+
+    found = answer(variant, pair(maker(variant), dead=[], touch=touch))
+    assert found.reason == ""
+    assert not found.still.any()

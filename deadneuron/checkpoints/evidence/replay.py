@@ -163,7 +163,7 @@ def _interval(one: _Looked, level: int, said: Interval, rates: Rates | None, for
 
 def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
     """Why nothing is known of units that agree with the replay, or of those that do not; empty if it is."""
-    free, updates = max((int(in_free_motion(plan, ~still).sum()), plan.updates) for plan in one.plans)
+    free, updates = max((_astray(one, at, still, level, forensics), plan.updates) for at, plan in enumerate(one.plans))
     if free > 1:  # one may have had a tiny gradient; what is told wrong shows in every unit without one
         return _MISTOLD.format(free=free, updates=updates)
     if not still.any() or any(plan.keys for plan in one.plans):
@@ -175,6 +175,21 @@ def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
     others = still if still.all() else ~still
     apart = steps_apart(one.plans, others, None if level == BITS else forensics.tolerance)
     return _LOST if apart < forensics.roundings else ""
+
+
+def _astray(one: _Looked, at: int, still: Bools, level: int, forensics: Forensics) -> int:
+    """How many rows of one part moved as without a gradient, though not as the replay says.
+
+    None do where another row agrees with it in every bit of a motion that other numbers of updates and other rates
+    would have changed: what is told is so, and those had gradients that are tiny.
+    """
+    plan, rows = one.plans[at], one.rows[at]
+    free = in_free_motion(plan, ~still)
+    if free.sum() > 1:  # a row behind dead inputs moves as the replay says while the unit's bias has a gradient
+        free &= ~_rows(_by_state(plan), free, forensics, True, alone=True).still(level)
+    if free.sum() > 1 and level == BITS and in_free_motion(plan, still & rows.moved).any():
+        return 0
+    return int(free.sum())
 
 
 _STRANGERS = "their weights have nothing in common: they are of two trainings, or all was forgotten in between"
