@@ -231,3 +231,18 @@ def test_another_rate_than_was_used_is_told_and_adams_state_decides():
     found = ask(pair(maker("AdamW")), rates_of(23, 0.011))
     np.testing.assert_array_equal(np.flatnonzero(found.still), DEAD)
     assert f"the weights of {len(DEAD)} of these units moved otherwise" in found.evidence
+
+
+@pytest.mark.parametrize(("dtype", "updates"), [(torch.float16, 131), (torch.float32, 1009)])
+def test_a_buffer_that_shrank_to_nothing_does_not_decide_alone(dtype, updates):
+    """One gradient, soon after the earlier checkpoint: it has left the buffer by the later one, but not the weights."""
+
+    def touch(step, parameters):
+        if step == 1:
+            for parameter in parameters.values():
+                parameter.grad[DEAD] = 1e-2
+
+    kept = pair(maker("momentum"), dtype=dtype, updates=updates, touch=touch)
+    found = answer("momentum", kept, updates)
+    assert found.still is not None
+    assert not found.still.any()
