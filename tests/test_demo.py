@@ -19,14 +19,15 @@ def test_the_monitor_agrees_with_the_whole_training_set(demo_outcomes):
     for outcome in demo_outcomes:
         for verdict, never in zip(outcome.diagnosis.verdicts, outcome.never, strict=True):
             # Every image comes by in 22 steps, the patience is 100; deep layers still flicker in the last steps.
-            assert abs(verdict.dead / verdict.units - never) <= 0.03, (outcome.name, verdict.name)
+            near = 0.03 if verdict.name == "layer1.act" else 0.06
+            assert abs(verdict.dead / verdict.units - never) <= near, (outcome.name, verdict.name)
 
 
 def test_the_story_is_true(demo_outcomes):
     fair, high, normed = demo_outcomes
     assert fair.diagnosis.status == normed.diagnosis.status == "healthy"
-    assert high.diagnosis.status in ("warning", "severe")
-    assert high.never[0] > 0.3
+    assert high.diagnosis.status == "severe"
+    assert high.never[0] > 0.5, "the margin is for processors that round otherwise"
     assert fair.never[0] < 0.1
     assert normed.never == (0.0, 0.0, 0.0)
     assert min(outcome.accuracy for outcome in demo_outcomes) > 0.93

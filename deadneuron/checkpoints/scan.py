@@ -12,7 +12,7 @@ from deadneuron.analysis.gravity import gravest
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Traces
 from deadneuron.checkpoints.evidence.alone import traces_of
 from deadneuron.checkpoints.evidence.finite import nonfinite_units
-from deadneuron.checkpoints.evidence.kinship import are_strangers
+from deadneuron.checkpoints.evidence.kinship import are_akin, are_strangers
 from deadneuron.checkpoints.evidence.layers import find_layers, left_out
 from deadneuron.checkpoints.evidence.replay import replay
 from deadneuron.checkpoints.files.fetching import shown
@@ -74,12 +74,12 @@ def scan_checkpoints(
 
 
 def _one_training(checkpoints: Sequence[Checkpoint], profile: Profile) -> None:
-    """Raise `CheckpointError` where one checkpoint has nothing in common with its neighbours, which have with each
-    other: then trainings are mixed. Two that follow each other may have been forgotten in between."""
+    """Raise `CheckpointError` where one checkpoint has nothing in common with its neighbours, which clearly have with
+    each other: then trainings are mixed. Where all is forgotten from each to the next, that is one training, too."""
     layers, forensics = find_layers(checkpoints[-1]), profile.checkpoints
     for before, one, after in zip(checkpoints, checkpoints[1:], checkpoints[2:], strict=False):
         strange = are_strangers(before, one, layers, forensics) and are_strangers(one, after, layers, forensics)
-        if strange and not are_strangers(before, after, layers, forensics):
+        if strange and are_akin(before, after, layers, forensics):
             what = (
                 f"it is of another training than {before.place} and {after.place}: their weights have nothing in common"
             )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from checkpoints.making import checkpoint_of
-from checkpoints.pairs import FORENSICS
+from checkpoints.pairs import DEAD, FORENSICS, ask, pair, rate, rates_of
+from checkpoints.variants import maker
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from deadneuron.checkpoints.evidence.kinship import are_strangers
+from deadneuron.checkpoints.contents import Stored
+from deadneuron.checkpoints.evidence.blocks import CHUNK
+from deadneuron.checkpoints.evidence.kinship import are_strangers, in_common
 from deadneuron.checkpoints.evidence.layers import find_layers
 from deadneuron.checkpoints.scan import scan_checkpoints
 from deadneuron.errors import CheckpointError
@@ -118,3 +122,56 @@ def test_the_same_steps_in_two_folders_are_told(tmp_path):
     gaps = scan_checkpoints([tmp_path / "a", tmp_path / "b"]).gaps
     assert len(gaps) == 2
     assert all("one training at a time" in gap.reason for gap in gaps)
+
+
+@pytest.mark.parametrize("variant", ["Adam", "Adam with L2", "AdamW", "momentum", "momentum with L2"])
+def test_where_all_else_was_forgotten_units_that_moved_as_the_replay_leads_show_one_training(variant):
+    for dead in (DEAD, []):
+
+        def forget(step, parameters, dead=dead):
+            if step == 20:
+                with torch.no_grad():
+                    live = torch.ones(131, dtype=torch.bool)
+                    live[dead] = False
+                    parameters["0.weight"][live] = 3 * torch.randn(131 - len(dead), 53)
+
+        kept = pair(maker(variant), nn.Sequential(nn.Linear(53, 131), nn.ReLU()), touch=forget, dead=dead)
+        found = ask(kept, rates_of(23, rate(variant)))
+        if dead:
+            assert found.still is not None
+            assert np.flatnonzero(found.still).tolist() == DEAD
+        else:
+            assert "nothing in common" in found.reason
+
+
+def test_a_training_that_forgot_all_between_its_saves_is_not_refused_for_what_chance_leaves(tmp_path):
+    models = [made(1), made(2), made(3)]
+    with torch.no_grad():
+        for last, first in zip(models[2].parameters(), models[0].parameters(), strict=True):
+            last += 0.15 * first
+    first, _, last = (checkpoint_of(model) for model in models)
+    common = in_common(first, last, find_layers(first), FORENSICS)
+    assert common is not None
+    assert FORENSICS.stranger < common < 3 * FORENSICS.stranger
+    for step, model in enumerate(models, start=1):
+        torch.save({"model": model.state_dict(), "step": 100 * step}, tmp_path / f"step_{step}00.pt")
+    scan_checkpoints(tmp_path)
+
+
+def test_wide_and_long_weights_are_read_a_chunk_at_a_time():
+    read = []
+
+    def at(shape):
+        def some(first, last):
+            read.append((last - first) * shape[1] * 4)
+            return torch.ones((last - first, *shape[1:]))
+
+        return Stored(shape, torch.float32, some)
+
+    for shape in ((263, 150_001), (150_001, 263)):
+        one = checkpoint_of(nn.ReLU(), weights={"0.weight": at(shape), "0.bias": at((263, 1))})
+        wide = checkpoint_of(nn.ReLU(), weights={**one.weights, "0.bias": Stored((263,), torch.float32, torch.empty)})
+        assert not are_strangers(wide, wide, find_layers(wide), FORENSICS)
+        assert max(read) <= CHUNK
+        assert sum(read) < 2 * 300 * 150_001 * 4
+        read.clear()

@@ -283,3 +283,40 @@ def test_sorted_names_settle_nothing():
     whole = checkpoint_of(nn.Sequential(Bare(61, 101), Bare(101, 67)))
     found = find_layers(checkpoint_of(nn.ReLU(), weights=whole.weights, ordered=False))
     assert [layer.parts[-1].axis for layer in found] == [0, 0]
+
+
+def wide(**modules):
+    return nn.ModuleDict(modules)
+
+
+def linear(inputs, outputs):
+    return nn.Linear(inputs, outputs, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        # DenseNet: the norm behind is that of all channels so far.
+        (nn.Sequential(nn.BatchNorm2d(29), nn.Conv2d(29, 7, 3, bias=False), nn.BatchNorm2d(29)), "1"),
+        # A bottleneck's shortcut is listed last, behind a block that is as wide as its inputs.
+        (nn.Sequential(nn.Conv2d(13, 13, 3), nn.Conv2d(29, 13, 1, bias=False), nn.BatchNorm2d(29)), "1"),
+        # Swin: the norm before the reduction is listed behind it.
+        (wide(mlp=nn.Linear(37, 13), reduction=linear(53, 29), norm=nn.LayerNorm(53)), "reduction"),
+        # Phi-3: a fused gate and up, both norms listed last; attention stands before it.
+        (wide(emb=nn.Embedding(7, 13), q_proj=linear(13, 13), up=linear(13, 58), norm=nn.RMSNorm(13)), "up"),
+        # CLIP: projections of two towers side by side, nothing behind the last.
+        (wide(norm=nn.LayerNorm(53), vision=linear(53, 29), text=linear(37, 29)), "text"),
+        # A router beside a gated MLP.
+        (wide(tokens=nn.Embedding(7, 53), router=linear(53, 5), gate=linear(53, 29), up=linear(53, 29)), "router"),
+        # A projection whose inputs do not stand beside it, in a model that was not written as x @ weight.
+        (wide(a=linear(5, 11), b=linear(11, 17), c=nn.Linear(3, 23), d=linear(41, 23), e=nn.LayerNorm(41)), "d"),
+    ],
+)
+def test_what_stands_beside_by_chance_turns_no_axis(model, name):
+    (own,) = (layer for layer in find_layers(checkpoint_of(model)) for part in layer.parts if name in part.name)
+    assert (own.units, own.parts[-1].axis) == (model.state_dict()[f"{name}.weight"].shape[0], 0)
+
+
+def test_gate_and_up_at_the_front_are_no_tables_though_down_takes_as_much_as_both_give():
+    gated = nn.ModuleDict({"gate": linear(13, 26), "up": linear(13, 26), "down": linear(26, 13)})
+    assert {name: units for name, (units, _) in axes(gated).items()} == {"gate": 26, "up": 26, "down": 13}

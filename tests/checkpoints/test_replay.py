@@ -264,3 +264,18 @@ def test_biases_alone_that_have_a_gradient_behind_dead_inputs_are_alive(variant)
     found = answer(variant, pair(maker(variant), dead=[], touch=touch))
     assert found.reason == ""
     assert not found.still.any()
+
+
+@pytest.mark.parametrize(("dtype", "updates"), [(torch.float16, 131), (torch.float32, 1009)])
+def test_a_buffer_that_shrank_to_nothing_does_not_decide_alone(dtype, updates):
+    """One gradient, soon after the earlier checkpoint: it has left the buffer by the later one, but not the weights."""
+
+    def touch(step, parameters):
+        if step == 1:
+            for parameter in parameters.values():
+                parameter.grad[DEAD] = 1e-2
+
+    kept = pair(maker("momentum"), dtype=dtype, updates=updates, touch=touch)
+    found = answer("momentum", kept, updates)
+    assert found.still is not None
+    assert not found.still.any()

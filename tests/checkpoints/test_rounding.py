@@ -111,3 +111,24 @@ def test_the_limit_is_the_profiles_and_matters_only_where_rows_stayed(limit, tol
         kept = pair(maker("SGD"), dead=dead)
         (found,) = replay(*kept, find_layers(kept[0]), rates_of(23, rate("SGD")), own)
         assert (found.still is not None) == (told or not dead)
+
+
+class Bare(nn.Module):
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape))
+        self.bias = nn.Parameter(torch.randn(shape[0]))
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 5e-4}, {"momentum": 0.9}])
+def test_weights_without_entries_are_no_reason_to_fail(options, tmp_path):
+    model = nn.ModuleDict({"one": Bare(13, 0), "other": Bare(0, 7), "third": Bare(17, 0), "head": nn.Linear(5, 3)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **options)
+    for step in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+            parameter.grad[:2] = 0
+        optimizer.step()
+        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+        torch.save(content, tmp_path / f"step_{step}.pt")
+    assert {verdict.name: verdict.dead for verdict in scan_checkpoints(tmp_path).verdicts}["head"] == 0

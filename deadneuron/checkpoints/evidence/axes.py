@@ -1,18 +1,19 @@
-"""Along which axis of a weight its units lie, where its own shape does not tell: what stands before and behind does.
+"""Along which axis of a weight its units lie, where its own shape does not tell.
 
 A bias has an entry a unit. Without one, a weight of [a, b] may have a units (Linear, Conv) or b (`x @ weight`,
-ConvTranspose): then the norm behind it tells by its size, or the layers beside it by how many inputs they take and
-outputs they give. What fits as it stands is left so: gate, up and down of a gated MLP fit both ways.
+ConvTranspose): then what stands before and behind tells by how many it gives and takes, if both agree. Most fits as it
+stands, and is left so: order is the one in which modules were listed, and that is often not the one they run in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.evidence.roles import Judged, Module
+from deadneuron.checkpoints.evidence.roles import Judged, Module, is_side
 
 Modules = list[tuple[Module, Judged]]
 
@@ -27,19 +28,33 @@ def settle_axes(judged: Modules, weights: Mapping[str, Stored], ordered: bool) -
     judged = _as_their_kind(judged)
     if not ordered:
         return judged
-    places = [at for at, (_, told) in enumerate(judged) if told.role != "none"]
-    rowed = [judged[at][1] for at in places]
-    for at in range(len(rowed)):  # in order: each stands behind one that is settled
-        if _fits_turned(at, rowed, weights):
-            rowed[at] = _turn(rowed[at], weights)
-    tables = _tables([judged[at][1] for at in places], weights)
+    kept = [(place, told) for place, (module, told) in enumerate(judged) if told.role != "none" or _counts(module)]
+    found = [told for _, told in kept]
+    rowed = list(found)
+    # A model whose linear layers fit as they stand wherever that shows was not written the other way round elsewhere.
+    # Convolutions and transposed ones stand in one model.
+    straight = any(told.dimensions == 2 and any(_fits(at, found, weights, False)) for at, told in enumerate(found))
+    for at, told in enumerate(rowed):  # in order: each stands behind one that is settled
+        if not (straight and told.dimensions == 2) and _fits_turned(at, rowed, weights):
+            rowed[at] = _turn(told, weights)
+    front = next((at for at, told in enumerate(found) if told.role == "none"), len(found))
+    tables = _tables(found[:front] + [told for told in found[front:] if told.role != "none"][:1], weights)
     rowed[:tables] = [_TABLE] * tables
-    settled = dict(zip(places, rowed, strict=True))
+    settled = {place: told for (place, _), told in zip(kept, rowed, strict=True)}
     return [(module, settled.get(at, told)) for at, (module, told) in enumerate(judged)]
 
 
+def _counts(module: Module) -> bool:
+    """Whether something stands there that takes or gives, though nothing is known of its units."""
+    return not all(is_side(name) for name in module.tensors)
+
+
 def _tables(rowed: list[Judged], weights: Mapping[str, Stored]) -> int:
-    """How many modules at the front may be tables of entries: what stands behind takes as much as all of them give."""
+    """How many modules at the front may be tables of entries: what stands behind takes as much as all of them give.
+
+    rowed: those before which nothing else stands, and the next one. A model that begins with what is called an
+    embedding has no others behind it that are not, but routers, which take what the experts beside them take.
+    """
     together = found = 0
     for count, (told, behind) in enumerate(pairwise(rowed), start=1):
         if not _is_doubtful(told) or told.dimensions != 2:
@@ -47,7 +62,7 @@ def _tables(rowed: list[Judged], weights: Mapping[str, Stored]) -> int:
         shape = weights[told.weights[-1]].shape
         together += shape[1]
         beside = bool(behind.weights) and weights[behind.weights[-1]].shape == shape  # gate and up take the same
-        if _ends(behind, weights)[0] == together and not beside:
+        if _ends(behind, weights)[0] == together != shape[0] and not beside:
             found = count
     return found
 
@@ -77,31 +92,52 @@ def _is_doubtful(told: Judged) -> bool:
 
 
 def _fits_turned(at: int, rowed: list[Judged], weights: Mapping[str, Stored]) -> bool:
-    """Whether a weight fits what stands beside it along its second axis, and nowhere along its first."""
+    """Whether a weight fits all that stands beside it along its second axis, and nothing along its first.
+
+    One neighbour is too few where there are two: lists of modules do not tell which feeds which, and a norm or a router
+    that is as wide as the model fits something by chance.
+    """
+    told = rowed[at]
+    if not _is_doubtful(told) or any(_fits(at, rowed, weights, False)):
+        return False
+    shape = weights[told.weights[-1]].shape
+    if len(shape) > 2 and math.prod(shape[2:]) == 1:
+        return False  # nobody transposes a convolution of one point
+    fits = _fits(at, rowed, weights, True)
+    given = _ends(rowed[at - 1], weights)[1] if at else None
+    # A grouped convolution takes a multiple of what its weight's second axis tells.
+    grouped = told.dimensions > 2 and given is not None and given % shape[1] == 0
+    return all(fits) and len(fits) > grouped
+
+
+def _fits(at: int, rowed: list[Judged], weights: Mapping[str, Stored], turn: bool) -> list[bool]:
+    """Whether a doubtful weight fits what stands before and what stands behind it, where anything does."""
     told = rowed[at]
     if not _is_doubtful(told):
-        return False
-    outputs, inputs = weights[told.weights[-1]].shape[:2]
-    behind = rowed[at + 1] if at + 1 < len(rowed) else None
-    if behind is not None and behind.role != "rows" and behind.units in (outputs, inputs):
-        return behind.units == inputs
-    given = _ends(rowed[at - 1], weights)[1] if at else None
+        return []
+    inputs, outputs = _ends(_as_if(told, turn), weights)
     fits = []
-    for turn in (False, True):
-        taken = None if behind is None else _ends(_as_if(behind, turn), weights)[0]
-        own_in, own_out = (outputs, inputs) if turn else (inputs, outputs)
-        fits.append((given == own_in) + (taken == own_out))
-    # A grouped convolution takes a multiple of what its weight's second axis tells.
-    grouped = told.dimensions > 2 and given is not None and given % inputs == 0
-    return not fits[0] and fits[1] > grouped
+    if at:
+        fits.append(_is_of_its_kind(rowed[at - 1], told) and _ends(rowed[at - 1], weights)[1] == inputs)
+    if at + 1 < len(rowed):
+        behind = _as_if(rowed[at + 1], turn)
+        fits.append(_is_of_its_kind(behind, told) and _ends(behind, weights)[0] == outputs)
+    return fits
+
+
+def _is_of_its_kind(beside: Judged, told: Judged) -> bool:
+    """Whether one may feed the other: a norm may, and what has as many dimensions."""
+    return beside.role != "none" and (beside.role != "rows" or beside.dimensions == told.dimensions)
 
 
 def _as_if(told: Judged, turn: bool) -> Judged:
     return replace(told, axis=int(turn)) if _is_doubtful(told) else told
 
 
-def _ends(told: Judged, weights: Mapping[str, Stored]) -> tuple[int | None, int]:
+def _ends(told: Judged, weights: Mapping[str, Stored]) -> tuple[int | None, int | None]:
     """(inputs, outputs) of a module as it is told."""
+    if told.role == "none":
+        return None, None
     if told.role != "rows":
         return told.units, told.units
     if not told.weights:

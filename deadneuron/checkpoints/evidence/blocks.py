@@ -54,6 +54,23 @@ def heads(stored: Stored, wanted: Bools, columns: int) -> tuple[Tensor, Bools]:
     return kept, seen
 
 
+def corner(stored: Stored, axis: int, chosen: Bools, values: int) -> Tensor:
+    """The first values of chosen units, [chosen, values]: no more is kept, and at most a chunk is read at a time.
+
+    chosen: [units]. Along another axis than the first only as many entries are read as hold so many values.
+    """
+    if axis == 0:
+        kept = []
+        for first, last in spans(stored, 0, chosen):
+            rows = by_unit(stored.read(first, last), 0)[:, :values]
+            kept.append(rows[torch.from_numpy(chosen[first:last])])
+        return torch.cat(kept) if kept else torch.empty((0, min(values, width(stored, 0))), dtype=stored.dtype)
+    index = torch.from_numpy(np.flatnonzero(chosen))
+    entries = np.arange(stored.length) < -(-values // max(1, math.prod(stored.shape[2:])))
+    blocks = [stored.read(first, last).index_select(1, index) for first, last in spans(stored, 0, entries)]
+    return by_unit(torch.cat(blocks), axis)[:, :values] if blocks else torch.empty((len(index), 0), dtype=stored.dtype)
+
+
 def pieces(rows: Tensor) -> Iterator[slice]:
     """Rows [units, values] in pieces of at most 2^16 entries (or one row): several such tensors stay in the cache."""
     most = max(1, (1 << 16) // max(1, rows.shape[1]))
@@ -69,7 +86,7 @@ def width(stored: Stored, axis: int) -> int:
 def by_unit(block: Tensor, axis: int) -> Tensor:
     """A block of entries as [units in it, values of each]; copies only where units do not lie along the first axis."""
     rows = block if axis == 0 else block.movedim(axis, 0)
-    return rows.reshape(rows.shape[0], -1)
+    return rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
 
 
 def units_in(axis: int, first: int, last: int) -> slice:

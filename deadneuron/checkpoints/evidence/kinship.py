@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from deadneuron.checkpoints.contents import Checkpoint, Layer, Stored
-from deadneuron.checkpoints.evidence.blocks import by_unit, is_real
+from deadneuron.checkpoints.evidence.blocks import corner, is_real
 from deadneuron.records import Forensics
 
 _UNITS, _VALUES = 256, 64  # of each layer at most so many are asked
@@ -30,17 +31,29 @@ _CLEAR = 3.0  # times the limit: what rows of one training give that forgot noth
 
 def are_strangers(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer], forensics: Forensics) -> bool:
     """Whether their weights have nothing in common. False where that cannot be told."""
+    common = in_common(earlier, later, layers, forensics)
+    return common is not None and common < forensics.stranger
+
+
+def are_akin(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer], forensics: Forensics) -> bool:
+    """Whether they have so much in common that chance does not make it. False where that cannot be told."""
+    common = in_common(earlier, later, layers, forensics)
+    return common is not None and common >= _CLEAR * forensics.stranger
+
+
+def in_common(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer], forensics: Forensics) -> float | None:
+    """|z| of all layers that are asked; infinite where one row only shrank; None where they could not tell."""
     clear = common = 0.0  # the sums of squared weights and of weighted z
     for name, axis in _asked(earlier, later, layers):
         before, after = (_rows(one.weights[name], axis) for one in (earlier, later))
         if _any_shrank(before, after):
-            return False
+            return float("inf")
         a, b = _centred(before), _centred(after)
         weight = (_z(a, a) * _z(b, b)) ** 0.5
         clear += weight**2
         common += weight * _z(a, b)
     own = clear**0.5
-    return bool(own >= _CLEAR * forensics.stranger and abs(common / own) < forensics.stranger)
+    return abs(common / own) if own >= _CLEAR * forensics.stranger else None
 
 
 def _asked(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer]) -> list[tuple[str, int]]:
@@ -54,7 +67,7 @@ def _asked(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer]) -> l
             one, other = earlier.weights.get(part.name), later.weights.get(part.name)
             if one is None or other is None or one.shape != other.shape or len(one.shape) < 2:
                 continue
-            if is_real(one) and is_real(other):
+            if is_real(one) and is_real(other) and one.nbytes:
                 is_last = layer is layers[-1] and len(layers) > 1
                 found.append((one.nbytes, part.name, 1 - part.axis if is_last else part.axis))
     return [(name, axis) for _, name, axis in sorted(found, reverse=True)[:_LAYERS]]
@@ -62,8 +75,8 @@ def _asked(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer]) -> l
 
 def _rows(stored: Stored, axis: int) -> Tensor:
     """[units, values]; NaN and Inf are 0."""
-    entries = stored.read(0, min(stored.length, _UNITS if axis == 0 else _VALUES))
-    return by_unit(entries, axis)[:_UNITS, :_VALUES].double().nan_to_num(0.0, 0.0, 0.0)
+    asked = np.arange(stored.shape[axis]) < _UNITS
+    return corner(stored, axis, asked, _VALUES).double().nan_to_num(0.0, 0.0, 0.0)
 
 
 def _centred(rows: Tensor) -> Tensor:

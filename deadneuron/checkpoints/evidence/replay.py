@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from deadneuron.checkpoints.contents import Checkpoint, Interval, Layer, Progress, Rates
 from deadneuron.checkpoints.evidence.agreeing import ALL_NEAR, BITS, level_of
@@ -41,8 +42,6 @@ def replay(
     not depend on them. screened: rule rows out by closed forms before any are stepped; the answer is the same without
     it. Raises `CheckpointError` where a file has changed since it was opened.
     """
-    if are_strangers(earlier, later, layers, forensics):
-        return tuple(Interval(layer.name, earlier.step, later.step, None, reason=_STRANGERS) for layer in layers)
     owners = (owners_of(earlier), owners_of(later))
     told = progress or Progress()
     sizes = [_bytes(later, layer, owners[1]) for layer in layers]
@@ -55,6 +54,8 @@ def replay(
             told.advance(done, sum(sizes))
     level = _level(found)
     first = Interval("", earlier.step, later.step, None)
+    if not any(_moved_alone(one, level) for one in found) and are_strangers(earlier, later, layers, forensics):
+        return tuple(replace(first, layer=layer.name, reason=_STRANGERS) for layer in layers)
     return tuple(_interval(one, level, replace(first, layer=one.layer.name), rates, forensics) for one in found)
 
 
@@ -111,7 +112,7 @@ def _look(
 def _by_state(plan: Plan) -> Plan:
     """Of Adam and its kin the state alone decides: the first moment forgets no gradient, it is counted by steps of its
     own, and it depends neither on rates nor on weights, which may have been changed by hand or be an average. So does
-    SGD's momentum without decay, as long as it has not shrunk below what a float32 holds."""
+    SGD's momentum without decay, as long as it has not shrunk below what its dtype holds."""
     decides = plan.compared and not plan.coupled and ("exp_avg" in plan.keys or _remembers(plan))
     return replace(plan, compared=False, rates=None) if decides else plan
 
@@ -121,10 +122,10 @@ def _remembers(plan: Plan) -> bool:
     if plan.kinds != ("SGD",) or plan.keys != ("momentum_buffer",) or plan.settings.get("dampening", 0) == 1:
         return False
     least = plan.settings.get("momentum", 0.0) if plan.momenta is None else float(plan.momenta.min())
-    return least**plan.updates > _KEPT and bool(plan.states[0])
+    return bool(plan.states[0]) and least**plan.updates > torch.finfo(plan.states[1][plan.keys[0]].dtype).tiny / _SMALL
 
 
-_KEPT = 1e-30  # of a gradient; float32 holds 1e-38, and gradients may be small themselves
+_SMALL = 1e-8  # a gradient that shrinks from here must still be a normal number; in float16 no interval is that short
 
 
 def _rows(plan: Plan, wanted: Bools, forensics: Forensics, screened: bool, alone: bool) -> RowLevels:
@@ -147,6 +148,12 @@ def _level(found: Sequence[_Looked]) -> int:
     if not last or fused:  # a fused kernel rounds otherwise, if only now and then: many of its rows agree bit for bit
         return ALL_NEAR
     return level_of(np.concatenate([one.levels for one in last]), np.concatenate([one.moved for one in last]))
+
+
+def _moved_alone(one: _Looked, level: int) -> bool:
+    """Whether a unit moved, and as the replay leads: that shows one training, even if all else was forgotten."""
+    still = [rows.still(level) for rows in one.rows]
+    return bool(still) and bool((np.logical_and.reduce(still) & one.rows[-1].moved).any())
 
 
 def _interval(one: _Looked, level: int, said: Interval, rates: Rates | None, forensics: Forensics) -> Interval:

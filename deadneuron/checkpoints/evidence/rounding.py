@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from deadneuron.checkpoints.contents import Stored
-from deadneuron.checkpoints.evidence.blocks import by_unit, heads, width
+from deadneuron.checkpoints.evidence.blocks import corner
 from deadneuron.checkpoints.evidence.plans import Plan
 from deadneuron.records import Bools, Floats
 
@@ -40,17 +38,11 @@ def steps_apart(plans: Sequence[Plan], moved: Bools, tolerance: float | None = N
 
 def _farthest(plan: Plan, chosen: Bools, tolerance: float | None) -> Floats:
     """[chosen units] of one part."""
-    before, after = (_some(stored, plan.part.axis, chosen) for stored in plan.weights)
+    before, after = (corner(stored, plan.part.axis, chosen, _VALUES) for stored in plan.weights)
+    if not before.shape[1]:
+        return np.zeros(len(before))
     size = torch.maximum(before.abs(), after.abs())
     next_one = torch.nextafter(size, torch.full_like(size, torch.inf)).double() - size.double()
     seen = next_one if tolerance is None else torch.maximum(tolerance * size.double(), next_one)
     found: Floats = ((after.double() - before.double()).abs() / seen).amax(1).numpy()
     return found
-
-
-def _some(stored: Stored, axis: int, chosen: Bools) -> Tensor:
-    """[chosen units, values]"""
-    index = torch.from_numpy(np.flatnonzero(chosen))
-    if axis == 0:
-        return heads(stored, chosen, min(width(stored, 0), _VALUES))[0][index]
-    return by_unit(stored.read(0, min(stored.length, _VALUES)), axis)[index]
