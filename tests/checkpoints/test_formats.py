@@ -26,17 +26,16 @@ def hidden(diagnosis, layer: str) -> Verdict:
     return found
 
 
-def still_for(truth, layer: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def still_for(truth, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """[units] dead and silent at the end: no gradient in the last intervals, for the patience or for less.
 
-    Adam's state decides alone, and what the planting did to weights is no gradient. Of SGD it looks like one.
+    The state of Adam and of momentum decides alone, and what the planting did to weights is no gradient.
     """
-    still = truth.kept if name == "ddp" else truth.still
     dead = np.zeros(len(truth.gradients[layer][0]), dtype=bool)
-    silent = still(SAVES[-2], SAVES[-1])[layer]
+    silent = truth.still(SAVES[-2], SAVES[-1])[layer]
     for first in SAVES[:-1]:
         if SAVES[-1] - first >= PATIENCE:
-            dead |= still(first, SAVES[-1])[layer]
+            dead |= truth.still(first, SAVES[-1])[layer]
     return dead, silent & ~dead
 
 
@@ -46,7 +45,7 @@ def test_dead_units_are_those_that_got_no_gradient(name, written):
     diagnosis = scan_checkpoints(folder)
     for layer in truth.gradients:
         verdict = hidden(diagnosis, layer)
-        dead, silent = still_for(truth, layer, name)
+        dead, silent = still_for(truth, layer)
         assert (dead | silent).sum() >= 1
         assert (verdict.dead, verdict.silent) == (dead.sum(), silent.sum())
         assert verdict.evidence == "replay"

@@ -67,14 +67,6 @@ class Truth:
         """[units] of each hidden layer: no gradient in updates first … last-1."""
         return {layer: ~np.any(rows[first:last], axis=0) for layer, rows in self.gradients.items()}
 
-    def kept(self, first: int, last: int) -> dict[str, np.ndarray]:
-        """The same, and not touched by hand either: what two files can show."""
-        kept = self.still(first, last)
-        for step, units in self.edits:
-            for layer in kept if first <= step < last else ():
-                kept[layer][units.start : units.stop] = False
-        return kept
-
     def rates_between(self, first: int, last: int) -> np.ndarray:
         return np.array(self.rates[first:last])
 
