@@ -1,10 +1,12 @@
-"""The cells of the table of layers, as text: one row a site, one column a fact. Every report draws these."""
+"""The cells of tables, as text: of that of layers, one row a site, one column a fact. Every report draws these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from deadneuron.records import Diagnosis, History, Verdict
 from deadneuron.report.sparkline import sparkline
@@ -76,6 +78,18 @@ def span(low: str, high: str) -> str:
     ('1–2', '1')
     """
     return low if low == high else f"{low}–{high}"
+
+
+def percent(shares: Sequence[float], *, spread: bool = True) -> str:
+    """The mean share of several, and from which to which they reach.
+
+    >>> percent([0.25, 0.5]), percent([0.002])
+    ('38 % (25–50)', '0.2 % (0.2–0.2)')
+    """
+    low, mean, high = min(shares), float(np.mean(shares)), max(shares)
+    digits = 1 if 0 < high < 0.1 else 0
+    text = f"{100 * mean:.{digits}f} %"
+    return text + (f" ({100 * low:.{digits}f}–{100 * high:.{digits}f})" if spread and high > 0 else "")
 
 
 def _count(number: int | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from deadneuron.analysis.comparison import HALVED, Comparison, Contrast, Dose, Matching
 from deadneuron.analysis.sweeptrial import summary
+from deadneuron.report.cells import percent
 
 _BAR = 8  # characters
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -117,13 +118,6 @@ def _contrast(contrast: Contrast | None) -> tuple[str, str]:
     if contrast.p is None or contrast.p_all is None:
         return ratio, "none"
     return ratio, f"{contrast.p:.2g} ({contrast.p_all:.2g})"
-
-
-def percent(shares: Sequence[float], *, spread: bool = True) -> str:
-    low, mean, high = min(shares), float(np.mean(shares)), max(shares)
-    digits = 1 if 0 < high < 0.1 else 0
-    text = f"{100 * mean:.{digits}f} %"
-    return text + (f" ({100 * low:.{digits}f}–{100 * high:.{digits}f})" if spread and high > 0 else "")
 
 
 def _span(values: Sequence[float], form: str) -> str:

@@ -29,14 +29,13 @@ def hidden(diagnosis, layer: str) -> Verdict:
 def still_for(truth, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """[units] dead and silent at the end: no gradient in the last intervals, for the patience or for less.
 
-    The state decides alone, of Adam and of SGD without decay: what the planting did to weights is no gradient.
+    The state of Adam and of momentum decides alone, and what the planting did to weights is no gradient.
     """
-    still = truth.still
     dead = np.zeros(len(truth.gradients[layer][0]), dtype=bool)
-    silent = still(SAVES[-2], SAVES[-1])[layer]
+    silent = truth.still(SAVES[-2], SAVES[-1])[layer]
     for first in SAVES[:-1]:
         if SAVES[-1] - first >= PATIENCE:
-            dead |= still(first, SAVES[-1])[layer]
+            dead |= truth.still(first, SAVES[-1])[layer]
     return dead, silent & ~dead
 
 

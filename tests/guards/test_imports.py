@@ -58,6 +58,18 @@ def test_a_report_loads_no_torch(demo_runs):
     assert "pandas" in loaded
 
 
+def test_a_report_on_checkpoints_loads_no_pandas(tmp_path):
+    program = f"""
+import torch
+from torch import nn
+model = nn.Linear(5, 3)
+torch.save(model.state_dict(), {str(tmp_path / "step_7.pt")!r})
+"""
+    loaded = loaded_after(program + COMMAND.format(args=["report", str(tmp_path)]))
+    assert "rich" in loaded
+    assert loaded.isdisjoint({"pandas", "pyarrow"})
+
+
 def test_only_a_report_to_tensorboard_loads_torch(demo_runs, tmp_path):
     args = ["report", str(demo_runs / "lr0.2"), "--to", "tensorboard", str(tmp_path)]
     assert {"torch", "tensorboard"} <= loaded_after(COMMAND.format(args=args))

@@ -60,11 +60,13 @@ def corner(stored: Stored, axis: int, chosen: Bools, values: int) -> Tensor:
     chosen: [units]. Along another axis than the first only as many entries are read as hold so many values.
     """
     if axis == 0:
-        kept = []
+        kept = torch.empty((int(chosen.sum()), min(values, width(stored, 0))), dtype=stored.dtype)
+        done = 0
         for first, last in spans(stored, 0, chosen):
-            rows = by_unit(stored.read(first, last), 0)[:, :values]
-            kept.append(rows[torch.from_numpy(chosen[first:last])])
-        return torch.cat(kept) if kept else torch.empty((0, min(values, width(stored, 0))), dtype=stored.dtype)
+            rows = by_unit(stored.read(first, last), 0)[torch.from_numpy(chosen[first:last]), :values]
+            kept[done : done + len(rows)] = rows
+            done += len(rows)
+        return kept
     index = torch.from_numpy(np.flatnonzero(chosen))
     entries = np.arange(stored.length) < -(-values // max(1, math.prod(stored.shape[2:])))
     blocks = [stored.read(first, last).index_select(1, index) for first, last in spans(stored, 0, entries)]

@@ -23,7 +23,8 @@ from deadneuron.checkpoints.contents import Checkpoint, Layer, Stored
 from deadneuron.checkpoints.evidence.blocks import corner, is_real
 from deadneuron.records import Forensics
 
-_UNITS, _VALUES = 256, 64  # of each layer at most so many are asked
+_UNITS, _VALUES = 256, 256  # of each layer at most so many are asked
+_SOME, _BYTES = 32, 1 << 20  # and of wide rows, which are read whole, at least so many and no more bytes than that
 _FEWEST = 8  # values: shorter rows are multiples of each other by chance
 _LAYERS = 5  # the largest ones
 _CLEAR = 3.0  # times the limit: what rows of one training give that forgot nothing, if they are to tell
@@ -75,7 +76,8 @@ def _asked(earlier: Checkpoint, later: Checkpoint, layers: Sequence[Layer]) -> l
 
 def _rows(stored: Stored, axis: int) -> Tensor:
     """[units, values]; NaN and Inf are 0."""
-    asked = np.arange(stored.shape[axis]) < _UNITS
+    most = _UNITS if axis else min(_UNITS, max(_SOME, _BYTES * stored.length // stored.nbytes))
+    asked = np.arange(stored.shape[axis]) < most
     return corner(stored, axis, asked, _VALUES).double().nan_to_num(0.0, 0.0, 0.0)
 
 

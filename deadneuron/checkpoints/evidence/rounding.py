@@ -16,7 +16,7 @@ from deadneuron.checkpoints.evidence.blocks import corner
 from deadneuron.checkpoints.evidence.plans import Plan
 from deadneuron.records import Bools, Floats
 
-_UNITS, _VALUES = 256, 64  # of each part at most so many are asked
+_UNITS, _VALUES = 64, 64  # of each part at most so many are asked
 
 
 def steps_apart(plans: Sequence[Plan], moved: Bools, tolerance: float | None = None) -> float:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deadneuron.causes import RateLink, Trial
-from deadneuron.report.doses import percent
+from deadneuron.report.cells import percent
 from deadneuron.report.style import printable
 
 
