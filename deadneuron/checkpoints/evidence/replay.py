@@ -184,7 +184,10 @@ def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
     return _LOST if apart < forensics.roundings else ""
 
 
-_STRANGERS = "their weights have nothing in common: they are of two trainings, or all was forgotten in between"
+_STRANGERS = (
+    "their weights have nothing in common: they are of two trainings, or all was forgotten in between; give checkpoints "
+    "of one training that lie closer"
+)
 _NONE_CHANGED = (
     "none of its weights changed: it was frozen or unused, or all of its units had no gradient; its optimizer keeps no "
     "state that would tell"
@@ -196,7 +199,7 @@ _MISTOLD = (
 )
 _LOST = (
     "its weights moved so little that smaller updates than most would have been lost in rounding, and its optimizer "
-    "keeps no state that would tell"
+    "keeps no state that would tell; measure it with the model and data"
 )
 
 
