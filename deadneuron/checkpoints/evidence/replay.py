@@ -185,8 +185,8 @@ def _doubt(one: _Looked, still: Bools, level: int, forensics: Forensics) -> str:
 
 
 _STRANGERS = (
-    "their weights have nothing in common: they are of two trainings, or all was forgotten in between; give checkpoints "
-    "of one training that lie closer"
+    "their weights have nothing in common: they are of two trainings, or all was forgotten in between; give "
+    "checkpoints of one training that lie closer"
 )
 _NONE_CHANGED = (
     "none of its weights changed: it was frozen or unused, or all of its units had no gradient; its optimizer keeps no "
