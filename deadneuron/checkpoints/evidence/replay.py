@@ -199,7 +199,10 @@ def _astray(one: _Looked, at: int, still: Bools, level: int, forensics: Forensic
     return int(free.sum())
 
 
-_STRANGERS = "their weights have nothing in common: they are of two trainings, or all was forgotten in between"
+_STRANGERS = (
+    "their weights have nothing in common: they are of two trainings, or all was forgotten in between; give "
+    "checkpoints of one training that lie closer"
+)
 _NONE_CHANGED = (
     "none of its weights changed: it was frozen or unused, or all of its units had no gradient; its optimizer keeps no "
     "state that would tell"
@@ -211,7 +214,7 @@ _MISTOLD = (
 )
 _LOST = (
     "its weights moved so little that smaller updates than most would have been lost in rounding, and its optimizer "
-    "keeps no state that would tell"
+    "keeps no state that would tell; measure it with the model and data"
 )
 
 

