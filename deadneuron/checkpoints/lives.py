@@ -29,6 +29,7 @@ class Look:
     samples: int | None = None  # independent examples that it was measured on
     earliest: Ints | None = None  # [units] of a unit that is still in it: its last activity was not before this step …
     latest: Ints | None = None  # … and not after this one, where it is known better than by the look before
+    hint: bool = False  # that a unit is not still in it proves no life
     waning: Bools | None = None  # [units] not still for the whole look, and not proved to be alive at its end either
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from deadneuron.analysis.advice import Evidence, advise
 from deadneuron.checkpoints.contents import Layer, Traces
+from deadneuron.checkpoints.dates import by_birth, first_steps, told_when
 from deadneuron.checkpoints.judging import Judged
 from deadneuron.checkpoints.series import is_hint
 from deadneuron.profiles import Profile
@@ -37,16 +38,18 @@ def of_layer(
     if judged.lives is None:
         return
     deaths = [episode for episode in judged.lasting if not episode.born]
+    early, later = by_birth(judged, deaths)
+    when = told_when(early, later, measured=verdict.evidence == "measured")
     evidence = _evidence(judged, deaths, thresholds)
-    advice = _advice(judged, deaths, thresholds, settings)
+    advice = _advice(judged, early, later, thresholds, settings)
     if verdict.stuck:
         parts = _parts(verdict)
         many = f"{_of(verdict.dead, verdict)} {_are_dead(verdict)}"
-        text = f"{named(verdict)} is stuck: {many}{parts}{_when(deaths, verdict)}"
+        text = f"{named(verdict)} is stuck: {many}{parts}{when}"
         yield Finding("stuck", "severe", verdict.name, text, advice, evidence)
     elif (verdict.died or 0) / verdict.units >= thresholds.warning:
         many = f"{_of(verdict.died, verdict)} {_are_dead(verdict)}"
-        text = f"{named(verdict)} is dying: {many}{_when(deaths, verdict)}"
+        text = f"{named(verdict)}{' is dying' if later else ''}: {many}{when}"
         yield Finding("dying", "warning", verdict.name, text, advice, evidence)
     if not verdict.stuck and (verdict.born_dead or 0) / verdict.units >= thresholds.warning:
         text = f"{named(verdict)}: {_of(verdict.born_dead, verdict)} are born dead: {_never(verdict)}"
@@ -134,21 +137,6 @@ def _parts(verdict: Verdict) -> str:
     return f" ({verdict.born_dead} of them born dead, {verdict.died} died)" if verdict.born_dead else ""
 
 
-def _when(deaths: Sequence[Episode], verdict: Verdict) -> str:
-    """When they died, as well as it is known."""
-    if not deaths:
-        return ""
-    word = "last active" if verdict.evidence == "measured" else "last gradient"
-    first = min(death.first_step for death in deaths)
-    last = max(death.first_step if death.latest is None else death.latest for death in deaths)
-    when = f"; {word} in step {first:,}" if first == last else f"; {word} in steps {first:,}–{last:,}"
-    spans = [death.rates for death in deaths if death.rates is not None]
-    if len(spans) < len(deaths):
-        return when
-    low, high = (f"{rate:.3g}" for rate in (min(low for low, _ in spans), max(high for _, high in spans)))
-    return f"{when}, at rate {low}" if low == high else f"{when}, at rates {low}–{high}"
-
-
 def _of(count: int | None, verdict: Verdict) -> str:
     return f"{count or 0} of {verdict.units} units ({(count or 0) / (verdict.units or 1):.0%})"
 
@@ -176,19 +164,30 @@ def _latest(death: Episode) -> Episode:
     return replace(death, first_step=step, rate=death.rates[1] if death.rates else death.rate)
 
 
-def _advice(judged: Judged, deaths: Sequence[Episode], thresholds: Thresholds, settings: Mapping[str, Any]) -> str:
+def _advice(
+    judged: Judged,
+    early: Sequence[Episode],
+    later: Sequence[Episode],
+    thresholds: Thresholds,
+    settings: Mapping[str, Any],
+) -> str:
     lines = []
     if not judged.subject.dated:
         lines.append(_STEP)
-    elif deaths:
+    elif later:
         # Of each death the latest step that it can have been, and the highest rate that it can have used. What few
         # deaths used says nothing of the others.
-        told = [_latest(death) for death in deaths]
+        told = [_latest(death) for death in later]
         if sum(death.rate is not None for death in told) * 2 < len(told):
             told = [replace(death, rate=None) for death in told]
         lines.append(advise(told, Evidence((), (), (), settings, thresholds)))
-    else:
+    elif not early:
         lines.append("these units were dead from the start: look at the initialization and at the inputs")
+    if judged.subject.dated and early:
+        lines.append(
+            "add an earlier checkpoint, best of all that of step 0: it tells who was born dead; those who died did so "
+            f"in the first {first_steps(early):,} steps: try a lower rate or a warm-up there"
+        )
     if judged.verdict.evidence != "measured":
         lines.append(_MEASURE)
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,16 +125,7 @@ def _opening(traces: Traces, following: Interval | None, patience: int) -> Look 
     if look is None or look.still is None or following is None or following.still is None:
         return look
     never = np.zeros_like(look.still) if traces.never is None else traces.never
-    return Look(
-        look.first,
-        look.last,
-        look.covers,
-        look.still & (following.still | never),
-        None,
-        None,
-        look.earliest,
-        look.latest,
-    )
+    return replace(look, still=look.still & (following.still | never), waning=None)
 
 
 def _compared(interval: Interval, before: Traces) -> Look | None:
@@ -162,7 +154,8 @@ def _of_state(traces: Traces, patience: int) -> Look | None:
     first = max(traces.step - patience, 0)
     covers = min(patience, traces.step)
     span = (first, traces.step - 1, covers)
-    return Look(*span, still, None, None, _earliest(traces), _latest(traces), _waning(traces, still, covers))
+    hint, waning = traces.age_most is None, _waning(traces, still, covers)
+    return Look(*span, still, None, None, _earliest(traces), _latest(traces), hint, waning)
 
 
 def _waning(traces: Traces, still: Bools, covers: int) -> Bools:

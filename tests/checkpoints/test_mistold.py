@@ -190,3 +190,28 @@ def test_without_steps_a_measured_death_has_no_date_and_no_birth(tmp_path):
     assert (verdict.dead, verdict.born_dead, verdict.died) == (DEAD, 0, DEAD)
     assert (verdict.since, verdict.window, diagnosis.episodes) == (None, None, ())
     assert diagnosis.status == "warning"
+
+
+@pytest.mark.parametrize("make", [decayed, momentum, lambda parameters: torch.optim.SGD(parameters, lr=0.05)])
+def test_who_was_dead_at_the_first_checkpoint_is_not_said_to_have_died_where_nothing_tells(make, tmp_path):
+    """Planted at step 50, before the first file: with momentum and no decay the buffer shows that they were alive."""
+    train(tmp_path, make)
+    diagnosis = scan_checkpoints(tmp_path)
+    (finding,) = (one for one in diagnosis.findings if one.where == "0")
+    knows = make is momentum
+    assert ("all of them from the first look on, born so or died by step 200" in finding.text) == (not knows)
+    assert ("add an earlier checkpoint" in finding.advice) == (not knows)
+    assert ("is dying" in finding.text) == knows
+    assert ("deaths fell in the first" in finding.advice) == knows
+
+
+def test_who_dies_between_two_checkpoints_died(tmp_path):
+    def kill(step, model, optimizer):
+        if step == 300:
+            with torch.no_grad():
+                model[0].bias[DEAD : 2 * DEAD] = -1000.0
+
+    train(tmp_path, lambda parameters: torch.optim.SGD(parameters, lr=0.05), between=kill)
+    (finding,) = (one for one in scan_checkpoints(tmp_path).findings if one.where == "0")
+    assert f"{DEAD} of them from the first look on" in finding.text
+    assert "of the others last gradient in steps 200–399, at rate 0.05" in finding.text
