@@ -168,7 +168,9 @@ def _told(found: Contrast, of: Of, series: Series, name: str) -> str:
 
 
 def _short(number: float | None) -> str:
-    return "unknown" if number is None else f"{number:.2g}" if number < 100 else f"{number:.0f}"
+    if number is None:
+        return "unknown"
+    return f"{number:.2g}" if number < 100 else f"{number:.0f}" if number < 1e6 else f"{number:.1e}"
 
 
 def _exp(x: float) -> float:

@@ -116,10 +116,13 @@ def _places(diagnosis: Diagnosis) -> str:
     """What was reported on, as arguments; "…" where it cannot be told any more."""
     places = [printable(one.place) for one in diagnosis.checkpoints]
     run = printable(diagnosis.run)
-    if _all_below(run, places):
-        return shlex.quote(run)
+    # `scan_checkpoints` joins what it was given, and ends in "…" where that was more.
+    given = [run] if _all_below([run], places) else [] if run.endswith("…") else run.split(", ")
+    if _all_below(given, places):
+        return shlex.join(given)
     return shlex.join(places) if 0 < len(places) <= _PLACES else "…"
 
 
-def _all_below(run: str, places: Sequence[str]) -> bool:
-    return bool(run) and all(place == run or place.startswith(run.rstrip("/") + "/") for place in places)
+def _all_below(folders: Sequence[str], places: Sequence[str]) -> bool:
+    inside = tuple(folder.rstrip("/") + "/" for folder in folders)
+    return all(folders) and all(place in folders or place.startswith(inside) for place in places)

@@ -207,6 +207,11 @@ def test_places_are_quoted_for_a_shell_and_left_out_where_they_are_many():
     assert commands(odd)[0].startswith("deadneuron report 'my runs; rm -rf x' --model")
     many = replace(CHECKPOINTS["series"](), run="*/step-*.pt")
     assert commands(many)[0].startswith("deadneuron report … --model")
+    infos = tuple(replace(info, place=f"{'ab'[n % 2]} b/{info.step}.pt") for n, info in enumerate(many.checkpoints))
+    two = replace(many, run="a b, b b/", checkpoints=infos)
+    assert commands(two)[0].startswith("deadneuron report 'a b' 'b b/' --model")
+    assert commands(replace(two, run="a b, c"))[0].startswith("deadneuron report … --model")
+    assert commands(replace(two, run="a b, b b, d …"))[0].startswith("deadneuron report … --model")
 
 
 def test_a_span_of_steps_is_told_of_replay_and_measurement_only():
