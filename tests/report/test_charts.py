@@ -212,7 +212,10 @@ def rows_of(*links, holm=None, sites=None):
 def test_ratios_stand_on_one_logarithmic_axis():
     made, (first, second) = rows_of(link(2.0, 0.1, 4.0, p=0.031), link(10.0, 5.0, 10.0))
     width = 2 * 1.1  # 0.1 to 10 and a twentieth of it on both sides
-    place = lambda ratio: round(100 * (math.log10(ratio) + 1.1) / width, 2)  # noqa: E731
+
+    def place(ratio):
+        return round(100 * (math.log10(ratio) + 1.1) / width, 2)
+
     assert made.one == place(1) == 50
     assert (first.low, first.x, first.high) == (place(0.1), place(2), place(4))
     assert (second.low, second.x, second.high) == (place(5), place(10), place(10))
